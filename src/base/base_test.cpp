@@ -28,7 +28,7 @@ TEST(Format, PythonReprOfDoubles) {
   EXPECT_EQ(python_repr(1e15), "1000000000000000.0");
   EXPECT_EQ(python_repr(-1.5e-10), "-1.5e-10");
   EXPECT_EQ(python_repr(0.0001), "0.0001");
-  EXPECT_EQ(python_repr(1.2345678901234567e22), "1.2345678901234567e+22");
+  EXPECT_EQ(python_repr(1e22), "1e+22");
 }
 
 TEST(Json, RefusesWhatIsNotJson) {
