@@ -39,8 +39,9 @@ TEST(Gang, TicketsAreGivenOnceInEveryRound) {
       w.start_tickets();
       for (int64_t t; (t = w.take_ticket()) < 100;) given[static_cast<size_t>(t)].fetch_add(1);
       w.barrier();
-      if (w.index() == 0)
+      if (w.index() == 0) {
         for (auto& g : given) ASSERT_EQ(g.load(), round);
+      }
       w.barrier();
     }
   });

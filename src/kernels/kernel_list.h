@@ -1,0 +1,26 @@
+// How every op's candidates look: an ordered constexpr array in <device>/lists.cpp, best first, the reference last. The order
+// is the policy; plan/ picks the first whose ISA and shape fit (or a measured faster one) and prints why the others lost.
+#pragma once
+#include <span>
+#include <string_view>
+
+#include "platform/cpu_features.h"
+#include "platform/gang.h"
+
+namespace moestro::kernels {
+
+// Conventions of every run():
+// - called by all workers of the gang at the same place (SPMD); inputs are visible to all workers on entry;
+// - the work is shared out by worker index or tickets; run() may use worker.barrier() inside;
+// - on return only this worker's part is surely written: the caller puts a barrier before the output is read;
+// - no allocation, no exception, no global state; scratch comes with the arguments, sized by the kernel's scratch_bytes.
+template <class Shape, class Args>
+struct Kernel {
+  std::string_view name;     // printed by explain: "linear_int8_amx"
+  platform::IsaSet needs;
+  bool (*supports)(const Shape&) noexcept;
+  int64_t (*scratch_bytes)(const Shape&, int num_workers) noexcept;
+  void (*run)(const Args&, platform::Worker&) noexcept;
+};
+
+}  // namespace moestro::kernels
