@@ -1,0 +1,11 @@
+// The scalar truth of kernels/expert_mlp.h, any format. Always built, last in every list.
+#pragma once
+#include "kernels/expert_mlp.h"
+
+namespace moestro::kernels::ref {
+
+bool expert_mlp_supports(const ExpertMlpShape& shape) noexcept;
+int64_t expert_mlp_scratch_bytes(const ExpertMlpShape& shape, int num_workers) noexcept;
+void expert_mlp_run(const ExpertMlpArgs& args, platform::Worker& worker) noexcept;
+
+}  // namespace moestro::kernels::ref
