@@ -65,11 +65,11 @@ struct CombineArgs {
   bool accumulate;
 };
 
-// Sampling's passes over one row of logits.
+// Sampling's passes over one row of logits. NaN counts as minus infinity everywhere. log-sum-exp = max + log(sum_exp).
 struct LogitsStats {
   float max;
-  double sum_exp;             // sum of exp(x - max)
-  int32_t argmax;             // lowest index among equals; NaN never wins
+  double sum_exp;             // sum of exp(x - max); an element equal to max adds exactly 1
+  int32_t argmax;             // lowest index among equals; 0 if all are NaN
 };
 
 struct RowOps {
@@ -80,8 +80,20 @@ struct RowOps {
   void (*embedding)(const EmbeddingArgs&, platform::Worker&) noexcept;
   void (*store_kv)(const StoreKvArgs&, platform::Worker&) noexcept;
   void (*combine)(const CombineArgs&, platform::Worker&) noexcept;
-  LogitsStats (*logits_stats)(const float* row, int32_t n) noexcept;  // single-threaded
+  // The following are single-threaded. A sampler takes logits_stats, guesses a threshold, checks its mass with sum_exp (top-p)
+  // or takes top_k, and sorts only the candidates.
+  LogitsStats (*logits_stats)(const float* row, int32_t n) noexcept;
+  // Sum of exp((x - shift) * scale) over the elements x >= threshold (minus infinity: all); shift is finite, scale is
+  // 1 / temperature.
+  double (*sum_exp)(const float* row, int32_t n, float shift, float scale, float threshold) noexcept;
+  // Indices of the elements >= threshold, ascending; returns how many there are and writes at most `capacity` of them.
+  int32_t (*gather_above)(const float* row, int32_t n, float threshold, int32_t* indices, int32_t capacity) noexcept;
+  // The min(k, n) largest (larger first, then lower index), their indices written in ascending order; returns how many.
+  // scratch: top_k_scratch_bytes(n), 4-byte aligned.
+  int32_t (*top_k)(const float* row, int32_t n, int32_t k, int32_t* indices, std::byte* scratch) noexcept;
 };
 std::span<const RowOps> row_ops();
+
+constexpr int64_t top_k_scratch_bytes(int32_t n) { return 8 * static_cast<int64_t>(n); }
 
 }  // namespace moestro::kernels

@@ -1,0 +1,32 @@
+// Dispatch policy of attention, sparse selection and row ops on the CPU: best first, the reference
+// last.
+#include "kernels/ref/attention_ref.h"
+
+namespace moestro::kernels {
+namespace {
+
+using platform::kBaseline;
+
+constexpr MlaKernel kMla[] = {
+    {"mla_ref", kBaseline, ref::mla_supports, ref::mla_scratch_bytes, ref::mla_run},
+};
+constexpr GqaKernel kGqa[] = {
+    {"gqa_ref", kBaseline, ref::gqa_supports, ref::gqa_scratch_bytes, ref::gqa_run},
+};
+constexpr SparseIndexKernel kSparseIndex[] = {
+    {"sparse_index_ref", kBaseline, ref::sparse_index_supports, ref::sparse_index_scratch_bytes,
+     ref::sparse_index_run},
+};
+constexpr RowOps kRowOps[] = {
+    {"row_ops_ref", kBaseline, ref::norm, ref::rope, ref::embedding, ref::store_kv, ref::combine,
+     ref::logits_stats, ref::sum_exp, ref::gather_above, ref::top_k},
+};
+
+}  // namespace
+
+std::span<const MlaKernel> mla_kernels() { return kMla; }
+std::span<const GqaKernel> gqa_kernels() { return kGqa; }
+std::span<const SparseIndexKernel> sparse_index_kernels() { return kSparseIndex; }
+std::span<const RowOps> row_ops() { return kRowOps; }
+
+}  // namespace moestro::kernels
