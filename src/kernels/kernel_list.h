@@ -13,7 +13,8 @@ namespace moestro::kernels {
 // - called by all workers of the gang at the same place (SPMD); inputs are visible to all workers on entry;
 // - the work is shared out by worker index or tickets; run() may use worker.barrier() inside;
 // - on return only this worker's part is surely written: the caller puts a barrier before the output is read;
-// - no allocation, no exception, no global state; scratch comes with the arguments, sized by the kernel's scratch_bytes.
+// - no allocation, no exception, no global state; scratch comes with the arguments, sized by the kernel's scratch_bytes;
+//   two runs that share scratch need a barrier between them, as a worker may leave the first while others still read it.
 template <class Shape, class Args>
 struct Kernel {
   std::string_view name;     // printed by explain: "linear_int8_amx"

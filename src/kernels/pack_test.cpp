@@ -84,8 +84,9 @@ TEST(PackGateUp, TilesAlternateAndEachSideIsPadded) {
       const size_t source = static_cast<size_t>(c * hidden + i);
       ASSERT_EQ(value(at), c < intermediate ? gate.q[source] : 0) << c << " " << i;
       ASSERT_EQ(value(at + 16), c < intermediate ? up.q[source] : 0) << c << " " << i;
-      if (c < intermediate)
+      if (c < intermediate) {
         EXPECT_EQ(packed.view.scales[at + 16], up.scales[static_cast<size_t>(c)]);
+      }
     }
 }
 

@@ -1,0 +1,279 @@
+#include "kernels/cpu/expert_mlp_driver.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu/linear_driver.h"
+
+namespace moestro::kernels::cpu {
+namespace {
+
+using platform::Worker;
+
+constexpr int32_t kPrivateRows =
+    64;  // up to so many rows the intermediate is packed by whoever needs it (a bit each)
+constexpr int32_t kGatherRows =
+    128;  // fewer rows are packed straight to their places, saving a barrier
+constexpr int32_t kMaxInt8K = 65536;  // as in linear_driver.cpp
+
+// Offsets into scratch. Growing any of the numbers never shrinks an offset, so the largest shape
+// bounds all.
+struct Layout {
+  int64_t x_row, h_row,
+      h_stride;  // bytes of a packed row of x and of h; floats of an unpacked row of h
+  int64_t order, token_scales, tokens, x_scales, x, h, h_scales, h_packed, own, own_bytes, end;
+
+  Layout(const TileOps& ops, int32_t num_tokens, int32_t num_rows, int32_t experts, int32_t hidden,
+         int32_t intermediate, int workers)
+      : x_row(packed_row_bytes(ops, hidden)),
+        h_row(packed_row_bytes(ops, intermediate)),
+        h_stride((intermediate + 15) / 16 * 16) {
+    int64_t at = 0;
+    const auto take = [&](int64_t bytes) {
+      const int64_t begin = at;
+      at += round_up_64(bytes);
+      return begin;
+    };
+    order = take(int64_t{4} * experts);
+    token_scales = take(int64_t{4} * num_tokens);
+    tokens = take(x_row * num_tokens);
+    x_scales = take(int64_t{4} * num_rows);
+    x = take(x_row * num_rows);
+    h = take(4 * h_stride * num_rows);
+    h_scales = take(int64_t{4} * num_rows);
+    h_packed = take(h_row * num_rows);
+    const int32_t own_rows = std::min(num_rows, kPrivateRows);
+    own_bytes = round_up_64(int64_t{4} * own_rows) + h_row * own_rows;
+    own = take(own_bytes * workers);
+    end = at;
+  }
+};
+
+class Run {
+ public:
+  Run(const TileOps& ops, const ExpertMlpArgs& args, Worker& worker)
+      : ops_(ops),
+        args_(args),
+        worker_(worker),
+        rows_(args.row_offsets.back()),
+        hidden_(args.gate_up.front().k),
+        intermediate_(args.down.front().k),
+        layout_(ops, args.tokens, rows_, static_cast<int32_t>(args.gate_up.size()), hidden_,
+                intermediate_, worker.count()) {
+    for (size_t e = 0; e < args.gate_up.size(); ++e) {
+      num_active_ += count(e) > 0;
+      longest_ = std::max(longest_, count(e));
+    }
+    by_token_ =
+        args.row_token && rows_ >= 2 * args.tokens && (longest_ == 1 || rows_ >= kGatherRows);
+    gather_ = by_token_ && longest_ > 1;
+    own_h_ = rows_ <= kPrivateRows;
+  }
+
+  void run() {
+    if (worker_.index() == 0) order_experts();
+    if (by_token_)
+      pack_tokens();
+    else
+      pack_rows();
+    worker_.barrier();
+    if (gather_) {
+      gather_rows();
+      worker_.barrier();
+    }
+    gate_up();
+    worker_.barrier();
+    if (!own_h_) {
+      pack_h();
+      worker_.barrier();
+    }
+    down();
+    ops_.finish(state_);
+  }
+
+ private:
+  int32_t first(size_t e) const { return args_.row_offsets[e]; }
+  int32_t count(size_t e) const { return args_.row_offsets[e + 1] - args_.row_offsets[e]; }
+  int64_t token_of(int32_t row) const { return args_.row_token ? args_.row_token[row] : row; }
+  template <class T>
+  T* at(int64_t offset) const {
+    return reinterpret_cast<T*>(args_.scratch + offset);
+  }
+
+  // The experts that have rows, the longest first, so that the last tasks are small.
+  void order_experts() {
+    auto* order = at<int32_t>(layout_.order);
+    int32_t n = 0;
+    for (size_t e = 0; e < args_.gate_up.size(); ++e)
+      if (count(e) > 0) order[n++] = static_cast<int32_t>(e);
+    if (longest_ > 1)
+      std::sort(order, order + n, [&](int32_t a, int32_t b) {
+        const int32_t rows_a = count(static_cast<size_t>(a)),
+                      rows_b = count(static_cast<size_t>(b));
+        return rows_a != rows_b ? rows_a > rows_b : a < b;
+      });
+  }
+
+  void pack_tokens() {
+    const auto [begin, end] = worker_.share(args_.tokens);
+    for (int64_t t = begin; t < end; ++t)
+      at<float>(layout_.token_scales)[t] =
+          ops_.pack_row(args_.x + t * args_.x_stride, hidden_,
+                        at<std::byte>(layout_.tokens + t * layout_.x_row), ops_.step_bytes);
+  }
+
+  // Calls f(row, its place) for this worker's share of the grouped rows; places are of a row of
+  // row_bytes.
+  template <class F>
+  void each_row(int64_t row_bytes, F f) const {
+    const auto [begin, end] = worker_.share(rows_);
+    if (begin == end) return;
+    size_t e =
+        static_cast<size_t>(std::upper_bound(args_.row_offsets.begin(), args_.row_offsets.end(),
+                                             static_cast<int32_t>(begin)) -
+                            args_.row_offsets.begin()) -
+        1;
+    for (auto r = static_cast<int32_t>(begin); r < end; ++r) {
+      while (args_.row_offsets[e + 1] <= r) ++e;
+      PackedRow place = packed_row(r - first(e), count(e), row_bytes, ops_.step_bytes);
+      place.offset += first(e) * row_bytes;
+      f(r, place);
+    }
+  }
+
+  void pack_rows() {
+    auto* scales = at<float>(layout_.x_scales);
+    each_row(layout_.x_row, [&](int32_t r, const PackedRow& place) {
+      scales[r] = ops_.pack_row(args_.x + token_of(r) * args_.x_stride, hidden_,
+                                at<std::byte>(layout_.x + place.offset), place.step_stride);
+    });
+  }
+
+  void gather_rows() {
+    const auto* token_scales = at<float>(layout_.token_scales);
+    auto* scales = at<float>(layout_.x_scales);
+    each_row(layout_.x_row, [&](int32_t r, const PackedRow& place) {
+      const int64_t token = token_of(r);
+      scales[r] = token_scales[token];
+      const std::byte* from = at<std::byte>(layout_.tokens + token * layout_.x_row);
+      std::byte* to = at<std::byte>(layout_.x + place.offset);
+      for (int64_t i = 0; i < layout_.x_row; i += ops_.step_bytes, to += place.step_stride)
+        std::memcpy(to, from + i, static_cast<size_t>(ops_.step_bytes));
+    });
+  }
+
+  void pack_h() {
+    auto* scales = at<float>(layout_.h_scales);
+    each_row(layout_.h_row, [&](int32_t r, const PackedRow& place) {
+      scales[r] = ops_.pack_row(at<float>(layout_.h) + r * layout_.h_stride, intermediate_,
+                                at<std::byte>(layout_.h_packed + place.offset), place.step_stride);
+    });
+  }
+
+  // Runs f(expert, first panel, end panel) over all active experts' panels, by ticket.
+  template <class F>
+  void each_task(const tensor::PackedMatrix& shape, F f) {
+    worker_.start_tickets();
+    const int32_t panels = shape.num_panels();
+    const int32_t per_task =
+        panels_per_task(int64_t{panels} * num_active_, shape.panel_bytes(), worker_.count());
+    const int32_t tasks = (panels + per_task - 1) / per_task;
+    const auto* order = at<int32_t>(layout_.order);
+    for (int64_t task; (task = worker_.take_ticket()) < int64_t{tasks} * num_active_;) {
+      const auto begin = static_cast<int32_t>(task % tasks) * per_task;
+      f(static_cast<size_t>(order[task / tasks]), begin, std::min(panels, begin + per_task));
+    }
+  }
+
+  void gate_up() {
+    each_task(args_.gate_up.front(), [&](size_t e, int32_t p_begin, int32_t p_end) {
+      const tensor::PackedMatrix& w = args_.gate_up[e];
+      const std::byte* a = at<std::byte>(layout_.x + first(e) * layout_.x_row);
+      const float* scales = at<float>(layout_.x_scales) + first(e);
+      if (by_token_ && !gather_) {  // the only row of this expert is its token
+        a = at<std::byte>(layout_.tokens + token_of(first(e)) * layout_.x_row);
+        scales = at<float>(layout_.token_scales) + token_of(first(e));
+      }
+      for (int32_t r = 0; r < count(e); r += kCallRows) {
+        const int32_t rows = std::min(kCallRows, count(e) - r);
+        float* h = at<float>(layout_.h) + (first(e) + r) * layout_.h_stride;
+        for (int32_t p = p_begin; p < p_end; ++p) {
+          ops_.panel({&w, p, a + r * layout_.x_row, scales + r, rows, c_}, state_);
+          ops_.silu(c_, rows, w.bias ? w.bias + p * 32 : nullptr, h + p * 16, layout_.h_stride);
+        }
+      }
+    });
+  }
+
+  // Expert e's rows of h, packed by this worker for itself; each row once.
+  void pack_own_h(size_t e) {
+    auto* scales = at<float>(layout_.own + layout_.own_bytes * worker_.index());
+    std::byte* packed = own_packed();
+    for (int32_t i = 0; i < count(e); ++i) {
+      const int32_t r = first(e) + i;
+      if (own_packed_rows_ >> r & 1) continue;
+      own_packed_rows_ |= uint64_t{1} << r;
+      const PackedRow place = packed_row(i, count(e), layout_.h_row, ops_.step_bytes);
+      scales[r] =
+          ops_.pack_row(at<float>(layout_.h) + r * layout_.h_stride, intermediate_,
+                        packed + first(e) * layout_.h_row + place.offset, place.step_stride);
+    }
+  }
+  std::byte* own_packed() const {
+    return at<std::byte>(layout_.own + layout_.own_bytes * worker_.index() +
+                         round_up_64(int64_t{4} * rows_));
+  }
+
+  void down() {
+    const std::byte* packed = own_h_ ? own_packed() : at<std::byte>(layout_.h_packed);
+    const float* all_scales =
+        at<float>(own_h_ ? layout_.own + layout_.own_bytes * worker_.index() : layout_.h_scales);
+    each_task(args_.down.front(), [&](size_t e, int32_t p_begin, int32_t p_end) {
+      const tensor::PackedMatrix& w = args_.down[e];
+      if (own_h_) pack_own_h(e);
+      const std::byte* a = packed + first(e) * layout_.h_row;
+      const float* scales = all_scales + first(e);
+      for (int32_t r = 0; r < count(e); r += kCallRows) {
+        const int32_t rows = std::min(kCallRows, count(e) - r);
+        float* y = args_.y + (first(e) + r) * args_.y_stride;
+        for (int32_t p = p_begin; p < p_end; ++p) {
+          ops_.panel({&w, p, a + r * layout_.h_row, scales + r, rows, c_}, state_);
+          ops_.store(c_, rows, w.bias ? w.bias + p * 32 : nullptr, y + p * 32, args_.y_stride,
+                     std::min(32, w.n - p * 32), args_.accumulate);
+        }
+      }
+    });
+  }
+
+  const TileOps& ops_;
+  const ExpertMlpArgs& args_;
+  Worker& worker_;
+  const int32_t rows_, hidden_, intermediate_;
+  const Layout layout_;
+  int32_t num_active_ = 0, longest_ = 0;
+  bool by_token_ = false, gather_ = false, own_h_ = false;
+  uint64_t own_packed_rows_ = 0;
+  TileState state_;
+  alignas(64) float c_[kCallRows * 32];
+};
+
+}  // namespace
+
+bool expert_mlp_supports(const ExpertMlpShape& shape) noexcept {
+  return shape.format != tensor::PackedFormat::kInt8 ||
+         std::max(shape.hidden, shape.intermediate) <= kMaxInt8K;
+}
+
+int64_t expert_mlp_scratch_bytes(const TileOps& ops, const ExpertMlpShape& s,
+                                 int num_workers) noexcept {
+  return Layout(ops, s.max_tokens, s.max_rows, s.experts, s.hidden, s.intermediate, num_workers)
+      .end;
+}
+
+void expert_mlp_run(const TileOps& ops, const ExpertMlpArgs& args,
+                    platform::Worker& worker) noexcept {
+  if (args.gate_up.empty() || args.row_offsets.back() == 0) return;
+  Run(ops, args, worker).run();
+}
+
+}  // namespace moestro::kernels::cpu

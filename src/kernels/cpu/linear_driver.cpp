@@ -1,0 +1,136 @@
+#include "kernels/cpu/linear_driver.h"
+
+#include <algorithm>
+
+namespace moestro::kernels::cpu {
+namespace {
+
+constexpr int32_t kHeadRows = 64;  // rows of a head that are packed at a time
+// int32 sums of unsigned activations (up to 255) times weights (up to 128) are exact up to this k.
+constexpr int32_t kMaxInt8K = 65536;
+
+// x[rows, k] packed, rows shared out; scales [rows].
+void pack_rows(const TileOps& ops, const LinearArgs& args, int32_t k, float* scales,
+               std::byte* packed, platform::Worker& worker) {
+  const int64_t row_bytes = packed_row_bytes(ops, k);
+  const auto [begin, end] = worker.share(args.rows);
+  for (auto r = static_cast<int32_t>(begin); r < end; ++r) {
+    const PackedRow at = packed_row(r, args.rows, row_bytes, ops.step_bytes);
+    scales[r] = ops.pack_row(args.x + r * args.x_stride, k, packed + at.offset, at.step_stride);
+  }
+}
+
+struct Panels {
+  const LinearOutput* output;
+  int32_t begin, end;
+};
+
+// Task `task` of the outputs' panels laid end to end; tasks do not cross from one output to the
+// next.
+Panels panels_of_task(std::span<const LinearOutput> outputs, int64_t task, int32_t per_task) {
+  for (const LinearOutput& out : outputs) {
+    const int32_t panels = out.weight->num_panels(), tasks = (panels + per_task - 1) / per_task;
+    if (task < tasks) {
+      const auto begin = static_cast<int32_t>(task) * per_task;
+      return {&out, begin, std::min(panels, begin + per_task)};
+    }
+    task -= tasks;
+  }
+  return {nullptr, 0, 0};
+}
+
+void run_panels(const TileOps& ops, const LinearArgs& args, const Panels& panels,
+                const float* scales, const std::byte* packed, TileState& state) {
+  alignas(64) float c[kCallRows * 32];
+  const tensor::PackedMatrix& w = *panels.output->weight;
+  const int64_t row_bytes = packed_row_bytes(ops, w.k);
+  for (int32_t r = 0; r < args.rows; r += kCallRows) {
+    const int32_t rows = std::min(kCallRows, args.rows - r);
+    for (int32_t p = panels.begin; p < panels.end; ++p) {
+      ops.panel({&w, p, packed + r * row_bytes, scales + r, rows, c}, state);
+      ops.store(c, rows, w.bias ? w.bias + p * 32 : nullptr,
+                panels.output->y + r * panels.output->y_stride + p * 32, panels.output->y_stride,
+                std::min(32, w.n - p * 32), args.accumulate);
+    }
+  }
+}
+
+}  // namespace
+
+int32_t panels_per_task(int64_t total_panels, int64_t panel_bytes, int num_workers) {
+  constexpr int64_t kTaskBytes = 512 << 10;
+  const int64_t fair = total_panels / (int64_t{8} * num_workers);
+  return static_cast<int32_t>(
+      std::clamp<int64_t>(fair, 1, std::max<int64_t>(1, kTaskBytes / panel_bytes)));
+}
+
+bool linear_supports(const LinearShape& shape) noexcept {
+  return shape.format != tensor::PackedFormat::kInt8 || shape.k <= kMaxInt8K;
+}
+
+int64_t linear_scratch_bytes(const TileOps& ops, const LinearShape& shape) noexcept {
+  return round_up_64(int64_t{4} * shape.max_rows) + packed_row_bytes(ops, shape.k) * shape.max_rows;
+}
+
+void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& worker) noexcept {
+  if (args.outputs.empty() || args.rows <= 0) return;
+  const tensor::PackedMatrix& first = *args.outputs.front().weight;
+  auto* scales = reinterpret_cast<float*>(args.scratch);
+  std::byte* packed = args.scratch + round_up_64(int64_t{4} * args.rows);
+  pack_rows(ops, args, first.k, scales, packed, worker);
+  worker.barrier();
+  worker.start_tickets();
+  int64_t total_panels = 0, num_tasks = 0;
+  for (const LinearOutput& out : args.outputs) total_panels += out.weight->num_panels();
+  const int32_t per_task = panels_per_task(total_panels, first.panel_bytes(), worker.count());
+  for (const LinearOutput& out : args.outputs)
+    num_tasks += (out.weight->num_panels() + per_task - 1) / per_task;
+  TileState state;
+  for (int64_t task; (task = worker.take_ticket()) < num_tasks;)
+    run_panels(ops, args, panels_of_task(args.outputs, task, per_task), scales, packed, state);
+  ops.finish(state);
+}
+
+bool head_linear_supports(const HeadLinearShape&) noexcept { return true; }
+
+int64_t head_linear_scratch_bytes(const TileOps& ops, const HeadLinearShape& shape,
+                                  int num_workers) noexcept {
+  return packed_row_bytes(ops, shape.k) * std::min(shape.max_rows, kHeadRows) * num_workers;
+}
+
+void head_linear_run(const TileOps& ops, const HeadLinearArgs& args,
+                     platform::Worker& worker) noexcept {
+  const auto heads = static_cast<int32_t>(args.weights.size());
+  if (heads == 0 || args.rows <= 0) return;
+  const tensor::PackedMatrix& first = args.weights.front();
+  const int64_t row_bytes = packed_row_bytes(ops, first.k);
+  std::byte* packed = args.scratch + row_bytes * std::min(args.rows, kHeadRows) * worker.index();
+  // Few heads: several workers share one, each packs its rows for itself.
+  const int32_t parts = std::clamp((2 * worker.count() + heads - 1) / heads, 1, first.num_panels());
+  const auto [begin, end] = worker.share(int64_t{heads} * parts);
+  alignas(64) float c[kHeadRows * 32];
+  TileState state;
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t h = task / parts, part = task % parts;
+    const tensor::PackedMatrix& w = args.weights[static_cast<size_t>(h)];
+    const auto p_begin = static_cast<int32_t>(w.num_panels() * part / parts);
+    const auto p_end = static_cast<int32_t>(w.num_panels() * (part + 1) / parts);
+    for (int32_t r0 = 0; r0 < args.rows; r0 += kHeadRows) {
+      const int32_t rows = std::min(kHeadRows, args.rows - r0);
+      for (int32_t r = 0; r < rows; ++r) {
+        const PackedRow at = packed_row(r, rows, row_bytes, ops.step_bytes);
+        ops.pack_row(args.x + (r0 + r) * args.x_row_stride + h * args.x_head_stride, w.k,
+                     packed + at.offset, at.step_stride);
+      }
+      for (int32_t p = p_begin; p < p_end; ++p) {
+        ops.panel({&w, p, packed, nullptr, rows, c}, state);
+        ops.store(c, rows, w.bias ? w.bias + p * 32 : nullptr,
+                  args.y + r0 * args.y_row_stride + h * args.y_head_stride + p * 32,
+                  args.y_row_stride, std::min(32, w.n - p * 32), false);
+      }
+    }
+  }
+  ops.finish(state);
+}
+
+}  // namespace moestro::kernels::cpu

@@ -1,0 +1,78 @@
+// TileOps: what one instruction set does for one weight format. The drivers (linear_driver,
+// expert_mlp_driver) own phases, tickets and scratch and are compiled once, for the baseline;
+// everything that touches vectors or tiles is behind these five functions, so a new instruction set
+// is one gemm_<format>_<isa>.cpp. Called by gang workers.
+//
+// Packed activations: blocks of at most 32 rows; a block is a sequence of k-steps, a step holds
+// step_bytes of every row:
+//     a[block][k_step][row of the block][step_bytes]
+// because rows 2 KiB apart would all fall into the same few L1 sets. The last block of a group has
+// as many rows as are left.
+#pragma once
+#include <cstdint>
+
+#include "tensor/packed_matrix.h"
+
+namespace moestro::kernels::cpu {
+
+inline constexpr int32_t kBlockRows = 32;
+// Rows of one TileOps::panel call: 256 rows of results are 32 KiB, and their activations stay in
+// L2.
+inline constexpr int32_t kCallRows = 256;
+
+// What a worker's thread has configured; lives for one run().
+struct TileState {
+  int32_t rows = -1;  // the row count of the loaded tile configuration
+};
+
+// c[rows, 32] = a[rows, k] * (panel of w)^T, scaled, without bias.
+struct PanelCall {
+  const tensor::PackedMatrix* w;
+  int32_t panel;
+  const std::byte* a;       // packed as above
+  const float* row_scales;  // [rows], int8 only
+  int32_t rows;             // 1 .. kCallRows
+  float* c;                 // [rows, 32], 64-byte aligned, overwritten
+};
+
+struct TileOps {
+  tensor::PackedFormat format;
+  int32_t step_bytes;  // of one row of one k-step of packed activations
+  // Rounds or quantises x[k]; step s goes to dst + s * step_stride. Returns the scale (1 but for
+  // int8).
+  float (*pack_row)(const float* x, int32_t k, std::byte* dst, int64_t step_stride);
+  void (*panel)(const PanelCall& call, TileState& state);
+  // y[r, 0..n) (+)= c[r, 0..n) + bias[0..n); bias [32] or null; n <= 32.
+  void (*store)(const float* c, int32_t rows, const float* bias, float* y, int64_t y_stride,
+                int32_t n, bool accumulate);
+  // h[r, 0..16) = silu(c[r, i] + bias[i]) * (c[r, 16 + i] + bias[16 + i]); bias [32] or null;
+  // always 16 channels.
+  void (*silu)(const float* c, int32_t rows, const float* bias, float* h, int64_t h_stride);
+  // Ends the use of tiles by this thread.
+  void (*finish)(TileState& state);
+};
+
+extern const TileOps kF32Avx2, kBf16Avx2, kInt8Avx2;
+
+inline void finish_nothing(TileState&) {}
+
+// Where row `row` of a group of `rows` rows (packed in blocks) starts, and the distance between its
+// steps.
+struct PackedRow {
+  int64_t offset, step_stride;
+};
+constexpr PackedRow packed_row(int32_t row, int32_t rows, int64_t row_bytes, int64_t step_bytes) {
+  const int32_t block = row / kBlockRows * kBlockRows;
+  const int32_t in_block = rows - block < kBlockRows ? rows - block : kBlockRows;
+  return {block * row_bytes + (row - block) * step_bytes, in_block * step_bytes};
+}
+
+constexpr int64_t round_up_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Bytes of one packed activation row of k values.
+constexpr int64_t packed_row_bytes(const TileOps& ops, int32_t k) {
+  const int32_t per_step = tensor::values_per_step(ops.format);
+  return int64_t{(k + per_step - 1) / per_step} * ops.step_bytes;
+}
+
+}  // namespace moestro::kernels::cpu
