@@ -1,0 +1,51 @@
+// Linear: one or several weight matrices of one packed format that share their input, in one kernel call. Built at load, called by
+// attention and models on all workers.
+#pragma once
+#include <initializer_list>
+#include <span>
+#include <vector>
+
+#include "kernels/op_choice.h"
+#include "layers/step_context.h"
+#include "quant/load.h"
+
+namespace moestro::layers {
+
+struct LinearSpec {
+  std::vector<quant::ModuleSpec> parts;    // same format and k
+  std::vector<std::string> biases;         // tensor names, one a part; "" or empty list: no bias
+  kernels::LinearChoice op;
+
+  static LinearSpec make(std::vector<quant::ModuleSpec> parts, int32_t max_rows);
+};
+
+class Linear {
+ public:
+  static Result<Linear> load(quant::LoadContext& context, const LinearSpec& spec);
+  struct Output {
+    float* y;          // [rows, n of the part]
+    int64_t stride;    // in floats
+  };
+  // y_i = x W_i^T (+ bias), or y_i += … with accumulate. outputs: one a part, in order.
+  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, std::span<const Output> outputs, bool accumulate = false) const;
+  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, std::initializer_list<Output> outputs, bool accumulate = false) const {
+    forward(c, x, x_stride, rows, std::span(outputs.begin(), outputs.size()), accumulate);
+  }
+  static constexpr size_t kMaxParts = 8;
+
+ private:
+  std::vector<tensor::PackedMatrix> weights_;
+  const kernels::LinearKernel* kernel_ = nullptr;
+};
+
+// Which parts share a call: modules of equal format, in order. Fills group[i], part[i] for module i.
+struct LinearGroups {
+  std::vector<LinearSpec> groups;
+  struct Place {
+    size_t group, part;
+  };
+  std::vector<Place> places;               // one a module
+};
+LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows);
+
+}  // namespace moestro::layers
