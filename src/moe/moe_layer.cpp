@@ -31,8 +31,8 @@ Result<std::unique_ptr<MoeLayer>> MoeLayer::load(quant::LoadContext& context, co
   return layer;
 }
 
-int64_t MoeLayer::workspace_floats(int32_t max_tokens) const {
-  return aligned(int64_t{max_tokens} * spec_.router.num_experts) + 2 * aligned(int64_t{max_tokens} * spec_.router.top_k);
+int64_t moe_workspace_floats(const RouterSpec& router, int32_t max_tokens) {
+  return aligned(int64_t{max_tokens} * router.num_experts) + 2 * aligned(int64_t{max_tokens} * router.top_k);
 }
 
 void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* out, int64_t out_stride, float* workspace, const kernels::RowOps& ops, std::byte* scratch,

@@ -31,12 +31,13 @@ struct MoeSpec {
   int64_t packed_bytes() const;         // resident bytes of gate and experts
 };
 
+// Floats of workspace that forward() wants for max_tokens tokens.
+int64_t moe_workspace_floats(const RouterSpec& router, int32_t max_tokens);
+
 class MoeLayer {
  public:
   // dispatch: shared by the layers of one model, outlives them.
   static Result<std::unique_ptr<MoeLayer>> load(quant::LoadContext& context, const MoeSpec& spec, Dispatch& dispatch);
-  // Floats of workspace for max_tokens tokens.
-  int64_t workspace_floats(int32_t max_tokens) const;
   // out += sum of the chosen experts. x: [tokens, hidden]; scratch as for kernels. Does not end with a barrier.
   void forward(const float* x, int64_t x_stride, int32_t tokens, float* out, int64_t out_stride, float* workspace, const kernels::RowOps& ops, std::byte* scratch,
                platform::Worker& worker) const noexcept;

@@ -14,9 +14,9 @@ struct SparseSelection {
 class Attention {
  public:
   virtual ~Attention() = default;
-  // x += attention(h). h: [tokens, hidden], the normed input; x: [tokens, hidden]. workspace: workspace_floats(max_tokens).
+  // x += attention(h). h: [tokens, hidden], the normed input; x: [tokens, hidden]. workspace: as
+  // sized by the kind of attention (mla_workspace_floats, …).
   virtual void forward(StepContext& c, const kernels::LayerKv& kv, const float* h, float* x, float* workspace, SparseSelection& selection) const = 0;
-  virtual int64_t workspace_floats(int32_t max_tokens) const = 0;
 };
 
 }  // namespace moestro::layers

@@ -19,17 +19,36 @@ struct Workspace {
   }
 };
 
+// A step's intermediate arrays, in the workspace.
+struct Arrays {
+  float *q_a, *kv_a, *q, *q_full, *latent_out, *v_out, *index_k, *index_w, *index_q;
+};
+
+Arrays carve(const MlaSpec& spec, float* workspace, int64_t tokens, int64_t* used = nullptr) {
+  Workspace w{workspace};
+  Arrays a{};
+  const int64_t heads = spec.heads;
+  a.q_a = w.take(tokens * spec.q_lora);
+  a.kv_a = w.take(tokens * (spec.latent + spec.rope));
+  a.q = w.take(tokens * heads * (spec.nope + spec.rope));
+  a.q_full = w.take(tokens * heads * (spec.latent + spec.rope));
+  a.latent_out = w.take(tokens * heads * spec.latent);
+  a.v_out = w.take(tokens * heads * spec.v_dim);
+  if (spec.indexer) {
+    a.index_k = w.take(tokens * spec.indexer->dim);
+    a.index_w = w.take(tokens * spec.indexer->heads);
+    a.index_q = w.take(tokens * spec.indexer->heads * spec.indexer->dim);
+  }
+  if (used) *used = w.at - workspace;
+  return a;
+}
+
 class Mla final : public Attention {
  public:
   static Result<std::unique_ptr<Attention>> load(quant::LoadContext& context, const MlaSpec& spec);
   void forward(StepContext& c, const kernels::LayerKv& kv, const float* h, float* x, float* workspace, SparseSelection& selection) const override;
-  int64_t workspace_floats(int32_t max_tokens) const override;
 
  private:
-  struct Arrays {
-    float *q_a, *kv_a, *q, *q_full, *latent_out, *v_out, *index_k, *index_w, *index_q;
-  };
-  Arrays carve(float* workspace, int64_t tokens, int64_t* used = nullptr) const;
   void project_input(StepContext& c, const float* h, const Arrays& a) const;
   void cache_rows(StepContext& c, const kernels::LayerKv& kv, const Arrays& a) const;
   void project_query(StepContext& c, const Arrays& a) const;
@@ -45,31 +64,6 @@ class Mla final : public Attention {
   Linear output_;
   std::optional<DsaIndexer> indexer_;
 };
-
-Mla::Arrays Mla::carve(float* workspace, int64_t tokens, int64_t* used) const {
-  Workspace w{workspace};
-  Arrays a{};
-  const int64_t heads = spec_.heads;
-  a.q_a = w.take(tokens * spec_.q_lora);
-  a.kv_a = w.take(tokens * (spec_.latent + spec_.rope));
-  a.q = w.take(tokens * heads * (spec_.nope + spec_.rope));
-  a.q_full = w.take(tokens * heads * (spec_.latent + spec_.rope));
-  a.latent_out = w.take(tokens * heads * spec_.latent);
-  a.v_out = w.take(tokens * heads * spec_.v_dim);
-  if (spec_.indexer) {
-    a.index_k = w.take(tokens * spec_.indexer->dim);
-    a.index_w = w.take(tokens * spec_.indexer->heads);
-    a.index_q = w.take(tokens * spec_.indexer->heads * spec_.indexer->dim);
-  }
-  if (used) *used = w.at - workspace;
-  return a;
-}
-
-int64_t Mla::workspace_floats(int32_t max_tokens) const {
-  int64_t used = 0;
-  carve(nullptr, max_tokens, &used);
-  return used;
-}
 
 Result<std::unique_ptr<Attention>> Mla::load(quant::LoadContext& context, const MlaSpec& spec) {
   auto mla = std::make_unique<Mla>();
@@ -195,7 +189,7 @@ void Mla::rotate_query(StepContext& c, const Arrays& a) const {
 void Mla::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, float* x, float* workspace, SparseSelection& selection) const {
   const int32_t tokens = c.step.num_tokens;
   const int64_t heads = spec_.heads, q_width = spec_.nope + spec_.rope, full_width = spec_.latent + spec_.rope;
-  const Arrays a = carve(workspace, tokens);
+  const Arrays a = carve(spec_, workspace, tokens);
 
   project_input(c, h, a);
   cache_rows(c, kv, a);
@@ -223,6 +217,12 @@ void Mla::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, fl
 int64_t MlaSpec::head_matrix_bytes() const {
   const tensor::PackedFormat f = absorb_key.shape.format;
   return heads * (tensor::packed_bytes(f, latent, nope) + tensor::packed_bytes(f, v_dim, latent));
+}
+
+int64_t mla_workspace_floats(const MlaSpec& spec, int32_t max_tokens) {
+  int64_t used = 0;
+  carve(spec, nullptr, max_tokens, &used);
+  return used;
 }
 
 Result<std::unique_ptr<Attention>> load_mla(quant::LoadContext& context, const MlaSpec& spec) { return Mla::load(context, spec); }

@@ -31,6 +31,9 @@ struct MlaSpec {
   int64_t head_matrix_bytes() const;    // resident bytes of the absorbed matrices
 };
 
+// Floats of workspace that forward() wants for max_tokens tokens.
+int64_t mla_workspace_floats(const MlaSpec& spec, int32_t max_tokens);
+
 Result<std::unique_ptr<Attention>> load_mla(quant::LoadContext& context, const MlaSpec& spec);
 
 }  // namespace moestro::layers

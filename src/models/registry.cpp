@@ -1,0 +1,33 @@
+#include <string>
+
+#include "base/format.h"
+#include "models/families.h"
+
+namespace moestro::models {
+namespace {
+
+struct Family {
+  std::string_view model_type;
+  Result<std::unique_ptr<ModelSpec>> (*make)(const SpecRequest&);
+};
+constexpr Family kFamilies[] = {
+    {"glm_moe_dsa", glm_moe_dsa},
+};
+
+}  // namespace
+
+std::vector<std::string_view> model_families() {
+  std::vector<std::string_view> names;
+  for (const Family& f : kFamilies) names.push_back(f.model_type);
+  return names;
+}
+
+Result<std::unique_ptr<ModelSpec>> make_model_spec(const SpecRequest& request) {
+  for (const Family& f : kFamilies)
+    if (f.model_type == request.config.model_type) return f.make(request);
+  std::string known;
+  for (const Family& f : kFamilies) known += format("{}{}", known.empty() ? "" : ", ", f.model_type);
+  return unsupported(format("model_type \"{}\" has no implementation yet; available: {}", request.config.model_type, known));
+}
+
+}  // namespace moestro::models
