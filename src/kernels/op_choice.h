@@ -1,5 +1,6 @@
-// OpChoice: one place of a model where a kernel runs: what it must handle, and the kernel that plan/ chose for it. Specs of layers/
-// and moe/ hold them; models/ shows them to plan/ before any weight is read; the layer calls kernel->run.
+// OpChoice: one place of a model where a kernel runs: what it must handle, and the kernel that
+// plan/ chose for it. Specs of layers/ and moe/ hold them; models/ shows them to plan/ before any
+// weight is read; the layer calls kernel->run.
 #pragma once
 #include "kernels/expert_mlp.h"
 #include "kernels/kernel_list.h"

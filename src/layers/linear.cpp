@@ -8,9 +8,11 @@ namespace moestro::layers {
 
 LinearSpec LinearSpec::make(std::vector<quant::ModuleSpec> parts, int32_t max_rows) {
   LinearSpec spec;
-  spec.op.shape = {.format = parts.front().format, .max_rows = max_rows, .total_n = 0, .k = parts.front().k};
+  spec.op.shape = {
+      .format = parts.front().format, .max_rows = max_rows, .total_n = 0, .k = parts.front().k};
   for (const quant::ModuleSpec& p : parts) {
-    CHECK(p.format == spec.op.shape.format && p.k == spec.op.shape.k, "parts of one linear call differ in format or k");
+    CHECK(p.format == spec.op.shape.format && p.k == spec.op.shape.k,
+          "parts of one linear call differ in format or k");
     spec.op.shape.total_n += p.n;
   }
   CHECK(parts.size() <= Linear::kMaxParts, "too many parts in one linear call");
@@ -26,7 +28,9 @@ Result<Linear> Linear::load(quant::LoadContext& context, const LinearSpec& spec)
     if (i < spec.biases.size() && !spec.biases[i].empty()) {
       MOESTRO_ASSIGN(const float* bias, quant::load_floats(context, spec.biases[i], {weight.n}));
       // Padded to the panel, as the kernels read whole vectors.
-      MOESTRO_ASSIGN(std::byte* padded, context.arena.allocate(static_cast<size_t>(weight.padded_n()) * sizeof(float)));
+      MOESTRO_ASSIGN(
+          std::byte * padded,
+          context.arena.allocate(static_cast<size_t>(weight.padded_n()) * sizeof(float)));
       std::copy(bias, bias + weight.n, reinterpret_cast<float*>(padded));
       weight.bias = reinterpret_cast<const float*>(padded);
     }
@@ -35,11 +39,19 @@ Result<Linear> Linear::load(quant::LoadContext& context, const LinearSpec& spec)
   return linear;
 }
 
-void Linear::forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, std::span<const Output> outputs, bool accumulate) const {
+void Linear::forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows,
+                     std::span<const Output> outputs, bool accumulate) const {
   DCHECK(outputs.size() == weights_.size(), "one output a part");
   std::array<kernels::LinearOutput, kMaxParts> list;
-  for (size_t i = 0; i < weights_.size(); ++i) list[i] = {.weight = &weights_[i], .y = outputs[i].y, .y_stride = outputs[i].stride};
-  kernel_->run({.x = x, .x_stride = x_stride, .rows = rows, .outputs = std::span(list.data(), weights_.size()), .accumulate = accumulate, .scratch = c.scratch}, c.worker);
+  for (size_t i = 0; i < weights_.size(); ++i)
+    list[i] = {.weight = &weights_[i], .y = outputs[i].y, .y_stride = outputs[i].stride};
+  kernel_->run({.x = x,
+                .x_stride = x_stride,
+                .rows = rows,
+                .outputs = std::span(list.data(), weights_.size()),
+                .accumulate = accumulate,
+                .scratch = c.scratch},
+               c.worker);
 }
 
 LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows) {
@@ -52,7 +64,8 @@ LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max
     result.places.push_back({g, lists[g].size()});
     lists[g].push_back(std::move(m));
   }
-  for (std::vector<quant::ModuleSpec>& list : lists) result.groups.push_back(LinearSpec::make(std::move(list), max_rows));
+  for (std::vector<quant::ModuleSpec>& list : lists)
+    result.groups.push_back(LinearSpec::make(std::move(list), max_rows));
   return result;
 }
 

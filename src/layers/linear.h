@@ -1,5 +1,5 @@
-// Linear: one or several weight matrices of one packed format that share their input, in one kernel call. Built at load, called by
-// attention and models on all workers.
+// Linear: one or several weight matrices of one packed format that share their input, in one kernel
+// call. Built at load, called by attention and models on all workers.
 #pragma once
 #include <initializer_list>
 #include <span>
@@ -12,8 +12,8 @@
 namespace moestro::layers {
 
 struct LinearSpec {
-  std::vector<quant::ModuleSpec> parts;    // same format and k
-  std::vector<std::string> biases;         // tensor names, one a part; "" or empty list: no bias
+  std::vector<quant::ModuleSpec> parts;  // same format and k
+  std::vector<std::string> biases;       // tensor names, one a part; "" or empty list: no bias
   kernels::LinearChoice op;
 
   static LinearSpec make(std::vector<quant::ModuleSpec> parts, int32_t max_rows);
@@ -23,12 +23,14 @@ class Linear {
  public:
   static Result<Linear> load(quant::LoadContext& context, const LinearSpec& spec);
   struct Output {
-    float* y;          // [rows, n of the part]
-    int64_t stride;    // in floats
+    float* y;        // [rows, n of the part]
+    int64_t stride;  // in floats
   };
   // y_i = x W_i^T (+ bias), or y_i += … with accumulate. outputs: one a part, in order.
-  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, std::span<const Output> outputs, bool accumulate = false) const;
-  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, std::initializer_list<Output> outputs, bool accumulate = false) const {
+  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows,
+               std::span<const Output> outputs, bool accumulate = false) const;
+  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows,
+               std::initializer_list<Output> outputs, bool accumulate = false) const {
     forward(c, x, x_stride, rows, std::span(outputs.begin(), outputs.size()), accumulate);
   }
   static constexpr size_t kMaxParts = 8;
@@ -38,13 +40,14 @@ class Linear {
   const kernels::LinearKernel* kernel_ = nullptr;
 };
 
-// Which parts share a call: modules of equal format, in order. Fills group[i], part[i] for module i.
+// Which parts share a call: modules of equal format, in order. Fills group[i], part[i] for module
+// i.
 struct LinearGroups {
   std::vector<LinearSpec> groups;
   struct Place {
     size_t group, part;
   };
-  std::vector<Place> places;               // one a module
+  std::vector<Place> places;  // one a module
 };
 LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows);
 

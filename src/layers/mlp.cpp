@@ -2,9 +2,15 @@
 
 namespace moestro::layers {
 
-MlpSpec MlpSpec::make(quant::ModuleSpec gate, quant::ModuleSpec up, quant::ModuleSpec down, int32_t max_rows) {
+MlpSpec MlpSpec::make(quant::ModuleSpec gate, quant::ModuleSpec up, quant::ModuleSpec down,
+                      int32_t max_rows) {
   MlpSpec spec;
-  spec.op.shape = {.format = gate.format, .max_tokens = max_rows, .max_rows = max_rows, .experts = 1, .hidden = gate.k, .intermediate = gate.n};
+  spec.op.shape = {.format = gate.format,
+                   .max_tokens = max_rows,
+                   .max_rows = max_rows,
+                   .experts = 1,
+                   .hidden = gate.k,
+                   .intermediate = gate.n};
   spec.gate = std::move(gate);
   spec.up = std::move(up);
   spec.down = std::move(down);
@@ -19,7 +25,8 @@ Result<Mlp> Mlp::load(quant::LoadContext& context, const MlpSpec& spec) {
   return mlp;
 }
 
-void Mlp::forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, float* y, int64_t y_stride, bool accumulate) const {
+void Mlp::forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, float* y,
+                  int64_t y_stride, bool accumulate) const {
   const std::array<int32_t, 2> row_offsets = {0, rows};
   kernel_->run({.x = x,
                 .x_stride = x_stride,

@@ -8,7 +8,7 @@
 namespace moestro::layers {
 
 struct NormSpec {
-  std::string weight, bias;   // tensor names; bias "": RMS norm
+  std::string weight, bias;  // tensor names; bias "": RMS norm
   int32_t width = 0;
   float eps = 1e-6f;
 };
@@ -26,8 +26,18 @@ class Norm {
     return norm;
   }
   // y may be x.
-  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, float* y, int64_t y_stride) const {
-    c.ops.norm({.x = x, .x_stride = x_stride, .weight = weight_, .bias = bias_, .eps = eps_, .y = y, .y_stride = y_stride, .rows = rows, .width = width_}, c.worker);
+  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, float* y,
+               int64_t y_stride) const {
+    c.ops.norm({.x = x,
+                .x_stride = x_stride,
+                .weight = weight_,
+                .bias = bias_,
+                .eps = eps_,
+                .y = y,
+                .y_stride = y_stride,
+                .rows = rows,
+                .width = width_},
+               c.worker);
   }
 
  private:

@@ -15,20 +15,49 @@ struct Layer {
   std::unique_ptr<moe::MoeLayer> experts;
 };
 
+// The largest scratch that any op wants.
+class ScratchSize final : public OpVisitor {
+ public:
+  explicit ScratchSize(int num_workers) : num_workers_(num_workers) {}
+  void visit(const OpSite&, kernels::LinearChoice& op) override { add(op); }
+  void visit(const OpSite&, kernels::HeadLinearChoice& op) override { add(op); }
+  void visit(const OpSite&, kernels::ExpertMlpChoice& op) override { add(op); }
+  void visit(const OpSite&, kernels::MlaChoice& op) override { add(op); }
+  void visit(const OpSite&, kernels::SparseIndexChoice& op) override { add(op); }
+  void visit(const OpSite&, const kernels::RowOps*&) override {}
+
+  int64_t bytes = 64;
+
+ private:
+  template <class Op>
+  void add(const Op& op) {
+    bytes = std::max(bytes, op.scratch_bytes(num_workers_));
+  }
+  int num_workers_;
+};
+
 class Decoder final : public Model {
  public:
-  explicit Decoder(const DecoderSpec& spec) : vocab_(spec.vocab), hidden_(spec.hidden), limits_(spec.limits_), kv_widths_(spec.kv_widths()), rope_(spec.rope), ops_(spec.row_ops) {}
+  explicit Decoder(const DecoderSpec& spec)
+      : vocab_(spec.vocab),
+        hidden_(spec.hidden),
+        limits_(spec.limits_),
+        kv_widths_(spec.kv_widths()),
+        rope_(spec.rope),
+        ops_(spec.row_ops) {}
   int32_t vocab_size() const override { return vocab_; }
   std::vector<LayerKvWidths> kv_widths() const override { return kv_widths_; }
   const ModelLimits& limits() const override { return limits_; }
-  void forward(const kernels::StepInput& step, const kernels::KvView& kv, float* logits, platform::Worker& worker) noexcept override;
+  void forward(const kernels::StepInput& step, const kernels::KvView& kv, float* logits,
+               platform::Worker& worker) noexcept override;
   Status load(const DecoderSpec& spec, quant::LoadContext& context);
   Status allocate(const DecoderSpec& spec, int num_workers);
 
   quant::WeightArena arena_;
 
  private:
-  void run_layer(layers::StepContext& c, const Layer& layer, const kernels::LayerKv& kv, layers::SparseSelection& selection) noexcept;
+  void run_layer(layers::StepContext& c, const Layer& layer, const kernels::LayerKv& kv,
+                 layers::SparseSelection& selection) noexcept;
   void write_logits(layers::StepContext& c, float* logits) noexcept;
 
   const int32_t vocab_, hidden_;
@@ -47,9 +76,13 @@ class Decoder final : public Model {
 };
 
 Status Decoder::load(const DecoderSpec& spec, quant::LoadContext& context) {
-  MOESTRO_ASSIGN(embedding_, layers::Embedding::load(context, spec.embedding, spec.vocab, spec.hidden));
+  MOESTRO_ASSIGN(embedding_,
+                 layers::Embedding::load(context, spec.embedding, spec.vocab, spec.hidden));
   if (spec.moe_top_k() > 0) {
-    MOESTRO_ASSIGN(dispatch_, moe::make_local_dispatch({.max_tokens = spec.limits_.max_tokens, .top_k = spec.moe_top_k(), .experts = spec.num_experts(), .hidden = spec.hidden}));
+    MOESTRO_ASSIGN(dispatch_, moe::make_local_dispatch({.max_tokens = spec.limits_.max_tokens,
+                                                        .top_k = spec.moe_top_k(),
+                                                        .experts = spec.num_experts(),
+                                                        .hidden = spec.hidden}));
   }
   for (const DecoderLayerSpec& s : spec.layers) {
     Layer layer;
@@ -74,39 +107,38 @@ Status Decoder::load(const DecoderSpec& spec, quant::LoadContext& context) {
 
 Status Decoder::allocate(const DecoderSpec& spec, int num_workers) {
   const int64_t workspace = decoder_workspace_floats(spec);
-  MOESTRO_ASSIGN(step_memory_, platform::Buffer::allocate(static_cast<size_t>(arrays_.lay_out(nullptr, spec, workspace))));
+  MOESTRO_ASSIGN(step_memory_, platform::Buffer::allocate(
+                                   static_cast<size_t>(arrays_.lay_out(nullptr, spec, workspace))));
   arrays_.lay_out(step_memory_.data(), spec, workspace);
   index_topk_ = spec.index_topk;
 
-  struct ScratchSize final : OpVisitor {
-    int num_workers;
-    int64_t bytes = 64;
-    explicit ScratchSize(int n) : num_workers(n) {}
-    template <class Op>
-    void add(const Op& op) { bytes = std::max(bytes, op.scratch_bytes(num_workers)); }
-    void visit(const OpSite&, kernels::LinearChoice& op) override { add(op); }
-    void visit(const OpSite&, kernels::HeadLinearChoice& op) override { add(op); }
-    void visit(const OpSite&, kernels::ExpertMlpChoice& op) override { add(op); }
-    void visit(const OpSite&, kernels::MlaChoice& op) override { add(op); }
-    void visit(const OpSite&, kernels::SparseIndexChoice& op) override { add(op); }
-    void visit(const OpSite&, const kernels::RowOps*&) override {}
-  } size(num_workers);
+  ScratchSize size(num_workers);
   DecoderSpec copy = spec;  // the walk is not const, since plan/ fills the ops in
   copy.visit(size);
   MOESTRO_ASSIGN(scratch_, platform::Buffer::allocate(static_cast<size_t>(size.bytes)));
   return {};
 }
 
-void Decoder::forward(const kernels::StepInput& step, const kernels::KvView& kv, float* logits, platform::Worker& worker) noexcept {
-  layers::StepContext c{.step = step, .kv = kv, .worker = worker, .ops = *ops_, .rope_cos = arrays_.rope_cos, .rope_sin = arrays_.rope_sin, .scratch = scratch_.data()};
-  layers::SparseSelection selection{.selected = arrays_.selected, .num_selected = arrays_.num_selected, .max_selected = index_topk_};
+void Decoder::forward(const kernels::StepInput& step, const kernels::KvView& kv, float* logits,
+                      platform::Worker& worker) noexcept {
+  layers::StepContext c{.step = step,
+                        .kv = kv,
+                        .worker = worker,
+                        .ops = *ops_,
+                        .rope_cos = arrays_.rope_cos,
+                        .rope_sin = arrays_.rope_sin,
+                        .scratch = scratch_.data()};
+  layers::SparseSelection selection{.selected = arrays_.selected,
+                                    .num_selected = arrays_.num_selected,
+                                    .max_selected = index_topk_};
   rope_.fill(step, arrays_.rope_cos, arrays_.rope_sin, worker);
   embedding_.forward(c, arrays_.x);
   for (size_t i = 0; i < layers_.size(); ++i) run_layer(c, layers_[i], kv.layers[i], selection);
   write_logits(c, logits);
 }
 
-void Decoder::run_layer(layers::StepContext& c, const Layer& layer, const kernels::LayerKv& kv, layers::SparseSelection& selection) noexcept {
+void Decoder::run_layer(layers::StepContext& c, const Layer& layer, const kernels::LayerKv& kv,
+                        layers::SparseSelection& selection) noexcept {
   const int32_t tokens = c.step.num_tokens;
   float *x = arrays_.x, *h = arrays_.h;
   c.worker.barrier();
@@ -117,7 +149,9 @@ void Decoder::run_layer(layers::StepContext& c, const Layer& layer, const kernel
   layer.mlp_norm.forward(c, x, hidden_, tokens, h, hidden_);
   c.worker.barrier();
   if (layer.dense) layer.dense->forward(c, h, hidden_, tokens, x, hidden_, true);
-  if (layer.experts) layer.experts->forward(h, hidden_, tokens, x, hidden_, arrays_.workspace, c.ops, c.scratch, c.worker);
+  if (layer.experts)
+    layer.experts->forward(h, hidden_, tokens, x, hidden_, arrays_.workspace, c.ops, c.scratch,
+                           c.worker);
   if (layer.shared_expert) {
     c.worker.barrier();
     layer.shared_expert->forward(c, h, hidden_, tokens, x, hidden_, true);
@@ -128,7 +162,9 @@ void Decoder::write_logits(layers::StepContext& c, float* logits) noexcept {
   const int32_t rows = c.step.num_logits_rows;
   c.worker.barrier();
   const auto [begin, end] = c.worker.share(rows);
-  for (int64_t i = begin; i < end; ++i) std::copy_n(arrays_.x + int64_t{c.step.logits_rows[i]} * hidden_, hidden_, arrays_.logits_rows + i * hidden_);
+  for (int64_t i = begin; i < end; ++i)
+    std::copy_n(arrays_.x + int64_t{c.step.logits_rows[i]} * hidden_, hidden_,
+                arrays_.logits_rows + i * hidden_);
   final_norm_.forward(c, arrays_.logits_rows, hidden_, rows, arrays_.logits_rows, hidden_);
   c.worker.barrier();
   if (rows > 0) head_.forward(c, arrays_.logits_rows, hidden_, rows, {{logits, vocab_}});
@@ -157,8 +193,11 @@ int64_t DecoderArrays::lay_out(std::byte* base, const DecoderSpec& spec, int64_t
 int64_t decoder_workspace_floats(const DecoderSpec& spec) {
   int64_t floats = 0;
   for (const DecoderLayerSpec& layer : spec.layers) {
-    floats = std::max(floats, layers::mla_workspace_floats(layer.attention, spec.limits_.max_tokens));
-    if (layer.experts) floats = std::max(floats, moe::moe_workspace_floats(layer.experts->router, spec.limits_.max_tokens));
+    floats =
+        std::max(floats, layers::mla_workspace_floats(layer.attention, spec.limits_.max_tokens));
+    if (layer.experts)
+      floats = std::max(floats,
+                        moe::moe_workspace_floats(layer.experts->router, spec.limits_.max_tokens));
   }
   return floats;
 }
@@ -166,19 +205,30 @@ int64_t decoder_workspace_floats(const DecoderSpec& spec) {
 int64_t DecoderSpec::activation_bytes() const {
   DecoderArrays arrays{};
   int64_t bytes = arrays.lay_out(nullptr, *this, decoder_workspace_floats(*this));
-  if (moe_top_k() > 0) bytes += moe::LocalDispatchShape{.max_tokens = limits_.max_tokens, .top_k = moe_top_k(), .experts = num_experts(), .hidden = hidden}.bytes();
+  if (moe_top_k() > 0)
+    bytes += moe::LocalDispatchShape{.max_tokens = limits_.max_tokens,
+                                     .top_k = moe_top_k(),
+                                     .experts = num_experts(),
+                                     .hidden = hidden}
+                 .bytes();
   return bytes;
 }
 
-Result<std::unique_ptr<Model>> load_decoder(const DecoderSpec& spec, const checkpoint::WeightSource& source, platform::Gang& gang, const std::function<void(uint64_t)>& progress) {
+Result<std::unique_ptr<Model>> load_decoder(const DecoderSpec& spec,
+                                            const checkpoint::WeightSource& source,
+                                            platform::Gang& gang,
+                                            const std::function<void(uint64_t)>& progress) {
   auto decoder = std::make_unique<Decoder>(spec);
-  quant::LoadContext context{.source = source, .arena = decoder->arena_, .gang = gang, .progress = progress};
+  quant::LoadContext context{
+      .source = source, .arena = decoder->arena_, .gang = gang, .progress = progress};
   MOESTRO_TRY(decoder->load(spec, context));
   MOESTRO_TRY(decoder->allocate(spec, gang.num_workers()));
   return std::unique_ptr<Model>(std::move(decoder));
 }
 
-Result<std::unique_ptr<Model>> DecoderSpec::load(const checkpoint::WeightSource& source, platform::Gang& gang, const std::function<void(uint64_t)>& progress) const {
+Result<std::unique_ptr<Model>> DecoderSpec::load(
+    const checkpoint::WeightSource& source, platform::Gang& gang,
+    const std::function<void(uint64_t)>& progress) const {
   return load_decoder(*this, source, gang, progress);
 }
 

@@ -14,7 +14,11 @@ std::string_view short_name(std::string_view module) {
 }
 
 OpSite site_of(std::string part, int32_t layer, const layers::LinearSpec& spec) {
-  OpSite site{.part = std::move(part), .name = {}, .layer = layer, .scheme = std::string(spec.parts.front().method->name()), .weights = std::string(spec.parts.front().method->weights()),
+  OpSite site{.part = std::move(part),
+              .name = {},
+              .layer = layer,
+              .scheme = std::string(spec.parts.front().method->name()),
+              .weights = std::string(spec.parts.front().method->weights()),
               .activations = std::string(spec.parts.front().method->activations())};
   for (const quant::ModuleSpec& p : spec.parts) {
     site.name += format("{}{}", site.name.empty() ? "" : " + ", short_name(p.module));
@@ -23,12 +27,25 @@ OpSite site_of(std::string part, int32_t layer, const layers::LinearSpec& spec) 
   return site;
 }
 
-OpSite site_of(std::string part, int32_t layer, std::string name, const quant::QuantMethod& method, int64_t bytes) {
-  return {.part = std::move(part), .name = std::move(name), .layer = layer, .scheme = std::string(method.name()), .weights = std::string(method.weights()),
-          .activations = std::string(method.activations()), .weight_bytes = bytes};
+OpSite site_of(std::string part, int32_t layer, std::string name, const quant::QuantMethod& method,
+               int64_t bytes) {
+  return {.part = std::move(part),
+          .name = std::move(name),
+          .layer = layer,
+          .scheme = std::string(method.name()),
+          .weights = std::string(method.weights()),
+          .activations = std::string(method.activations()),
+          .weight_bytes = bytes};
 }
 
-OpSite site_of(std::string part, int32_t layer, std::string name) { return {.part = std::move(part), .name = std::move(name), .layer = layer, .scheme = {}, .weights = {}, .activations = {}}; }
+OpSite site_of(std::string part, int32_t layer, std::string name) {
+  return {.part = std::move(part),
+          .name = std::move(name),
+          .layer = layer,
+          .scheme = {},
+          .weights = {},
+          .activations = {}};
+}
 
 void visit_mlp(OpVisitor& v, std::string part, int32_t layer, layers::MlpSpec& mlp) {
   const int64_t bytes = mlp.gate.packed_bytes() + mlp.up.packed_bytes() + mlp.down.packed_bytes();
@@ -38,11 +55,13 @@ void visit_mlp(OpVisitor& v, std::string part, int32_t layer, layers::MlpSpec& m
 void visit_attention(OpVisitor& v, int32_t layer, layers::MlaSpec& a) {
   for (layers::LinearSpec& s : a.input.groups) v.visit(site_of("attention", layer, s), s.op);
   for (layers::LinearSpec& s : a.query.groups) v.visit(site_of("attention", layer, s), s.op);
-  OpSite absorbed = site_of("attention", layer, "kv_b_proj (absorbed into queries)", *a.kv_b.method, a.head_matrix_bytes() / 2);
+  OpSite absorbed = site_of("attention", layer, "kv_b_proj (absorbed into queries)", *a.kv_b.method,
+                            a.head_matrix_bytes() / 2);
   absorbed.activations = "compute type";  // multiplied in float whatever its storage
   v.visit(absorbed, a.absorb_key);
   if (a.indexer) v.visit(site_of("attention", layer, "DSA selection"), a.indexer->op);
-  v.visit(site_of("attention", layer, a.sparse ? "MLA, chosen positions" : "MLA, all positions"), a.attention);
+  v.visit(site_of("attention", layer, a.sparse ? "MLA, chosen positions" : "MLA, all positions"),
+          a.attention);
   absorbed.name = "kv_b_proj (absorbed into outputs)";
   v.visit(absorbed, a.absorb_value);
   v.visit(site_of("attention", layer, a.output), a.output.op);
@@ -62,7 +81,9 @@ void DecoderSpec::visit(OpVisitor& v) {
       OpSite gate = site_of("router", index, "gate", *m.gate.method, m.gate.packed_bytes());
       gate.activations = "float32";
       v.visit(gate, m.gate_op);
-      v.visit(site_of("experts", index, format("{} experts, top {}", m.router.num_experts, m.router.top_k), *m.experts.front().gate.method, m.packed_bytes() - m.gate.packed_bytes()),
+      v.visit(site_of("experts", index,
+                      format("{} experts, top {}", m.router.num_experts, m.router.top_k),
+                      *m.experts.front().gate.method, m.packed_bytes() - m.gate.packed_bytes()),
               m.expert_op);
     }
     if (layer.shared_expert) visit_mlp(v, "shared expert", index, *layer.shared_expert);

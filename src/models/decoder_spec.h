@@ -1,5 +1,6 @@
-// DecoderSpec: the skeleton of every decoder-only family: embedding, layers of (norm, attention, norm, MLP or experts), final norm,
-// head. An architecture file fills it with names and shapes; decoder.cpp loads and runs it.
+// DecoderSpec: the skeleton of every decoder-only family: embedding, layers of (norm, attention,
+// norm, MLP or experts), final norm, head. An architecture file fills it with names and shapes;
+// decoder.cpp loads and runs it.
 #pragma once
 #include <optional>
 #include <string>
@@ -19,9 +20,9 @@ namespace moestro::models {
 struct DecoderLayerSpec {
   layers::NormSpec attention_norm, mlp_norm;
   layers::MlaSpec attention;
-  std::optional<layers::MlpSpec> dense;            // either a dense MLP …
-  std::optional<moe::MoeSpec> experts;             // … or experts,
-  std::optional<layers::MlpSpec> shared_expert;    // with this beside them
+  std::optional<layers::MlpSpec> dense;          // either a dense MLP …
+  std::optional<moe::MoeSpec> experts;           // … or experts,
+  std::optional<layers::MlpSpec> shared_expert;  // with this beside them
   LayerKvWidths kv;
 };
 
@@ -31,19 +32,20 @@ class DecoderSpec final : public ModelSpec {
   std::vector<LayerKvWidths> kv_widths() const override;
   const ModelLimits& limits() const override { return limits_; }
   int64_t activation_bytes() const override;
-  Result<std::unique_ptr<Model>> load(const checkpoint::WeightSource& source, platform::Gang& gang, const std::function<void(uint64_t)>& progress) const override;
+  Result<std::unique_ptr<Model>> load(const checkpoint::WeightSource& source, platform::Gang& gang,
+                                      const std::function<void(uint64_t)>& progress) const override;
 
   ModelLimits limits_;
   int32_t hidden = 0, vocab = 0;
-  std::string embedding;                            // tensor name
+  std::string embedding;  // tensor name
   std::vector<DecoderLayerSpec> layers;
   layers::NormSpec final_norm;
   layers::LinearSpec head;
   layers::Rope rope;
-  int32_t index_topk = 0;                           // of DSA; 0: none
+  int32_t index_topk = 0;  // of DSA; 0: none
   const kernels::RowOps* row_ops = nullptr;
 
-  int32_t moe_top_k() const;                        // 0: no MoE layer
+  int32_t moe_top_k() const;  // 0: no MoE layer
   int32_t num_experts() const;
 };
 

@@ -1,5 +1,6 @@
-// ModelSpec: a model before its weights: made from config.json and the checkpoint's header, shown to plan/, then loaded. One
-// subclass a model skeleton (decoder_spec.h); one factory file an architecture.
+// ModelSpec: a model before its weights: made from config.json and the checkpoint's header, shown
+// to plan/, then loaded. One subclass a model skeleton (decoder_spec.h); one factory file an
+// architecture.
 #pragma once
 #include <functional>
 #include <memory>
@@ -23,18 +24,20 @@ class ModelSpec {
   virtual void visit(OpVisitor& visitor) = 0;
   virtual std::vector<LayerKvWidths> kv_widths() const = 0;
   virtual const ModelLimits& limits() const = 0;
-  virtual int64_t activation_bytes() const = 0;   // transient memory of a step beside kernel scratch
-  // Reads and packs the weights. Every op has its kernel by now. progress: checkpoint bytes read since the last call, any thread.
-  virtual Result<std::unique_ptr<Model>> load(const checkpoint::WeightSource& source, platform::Gang& gang,
-                                              const std::function<void(uint64_t)>& progress) const = 0;
+  virtual int64_t activation_bytes() const = 0;  // transient memory of a step beside kernel scratch
+  // Reads and packs the weights. Every op has its kernel by now. progress: checkpoint bytes read
+  // since the last call, any thread.
+  virtual Result<std::unique_ptr<Model>> load(
+      const checkpoint::WeightSource& source, platform::Gang& gang,
+      const std::function<void(uint64_t)>& progress) const = 0;
 };
 
 struct SpecRequest {
   const checkpoint::ModelConfig& config;
   const checkpoint::QuantConfig& quant;
-  const checkpoint::WeightSource& source;   // its header is read, weights are not
-  DType compute = DType::kBF16;             // kBF16 or kF32
-  DType kv_dtype = DType::kBF16;            // kBF16 or kF32
+  const checkpoint::WeightSource& source;  // its header is read, weights are not
+  DType compute = DType::kBF16;            // kBF16 or kF32
+  DType kv_dtype = DType::kBF16;           // kBF16 or kF32
   ModelLimits limits;
 };
 

@@ -1,5 +1,6 @@
-// How plan/ sees a model before any weight is read: ModelSpec::visit shows every place where a kernel runs, with its shape; the
-// visitor fills in the kernel. The same walk later sizes scratch and counts bytes.
+// How plan/ sees a model before any weight is read: ModelSpec::visit shows every place where a
+// kernel runs, with its shape; the visitor fills in the kernel. The same walk later sizes scratch
+// and counts bytes.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -11,12 +12,13 @@ namespace moestro::models {
 
 // One place of the model, the same in every layer of a kind.
 struct OpSite {
-  std::string part;            // "attention", "dense mlp", "experts", "shared expert", "router", "head", "rows"
-  std::string name;            // "q_a_proj + kv_a_proj_with_mqa"
-  int32_t layer = -1;          // -1: outside the layers
-  std::string scheme;          // quant method, "" when no weight
+  std::string
+      part;  // "attention", "dense mlp", "experts", "shared expert", "router", "head", "rows"
+  std::string name;                  // "q_a_proj + kv_a_proj_with_mqa"
+  int32_t layer = -1;                // -1: outside the layers
+  std::string scheme;                // quant method, "" when no weight
   std::string weights, activations;  // of the scheme, in words
-  int64_t weight_bytes = 0;    // packed, resident
+  int64_t weight_bytes = 0;          // packed, resident
 };
 
 class OpVisitor {

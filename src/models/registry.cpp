@@ -26,8 +26,10 @@ Result<std::unique_ptr<ModelSpec>> make_model_spec(const SpecRequest& request) {
   for (const Family& f : kFamilies)
     if (f.model_type == request.config.model_type) return f.make(request);
   std::string known;
-  for (const Family& f : kFamilies) known += format("{}{}", known.empty() ? "" : ", ", f.model_type);
-  return unsupported(format("model_type \"{}\" has no implementation yet; available: {}", request.config.model_type, known));
+  for (const Family& f : kFamilies)
+    known += format("{}{}", known.empty() ? "" : ", ", f.model_type);
+  return unsupported(format("model_type \"{}\" has no implementation yet; available: {}",
+                            request.config.model_type, known));
 }
 
 }  // namespace moestro::models

@@ -8,23 +8,30 @@ constexpr int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
 int64_t MoeSpec::packed_bytes() const {
   int64_t bytes = gate.packed_bytes();
   for (const ExpertModules& e : experts)
-    bytes += tensor::packed_bytes(e.gate.format, 2 * ((e.gate.n + tensor::kTileChannels - 1) / tensor::kTileChannels * tensor::kTileChannels), e.gate.k) + e.down.packed_bytes();
+    bytes += tensor::packed_bytes(e.gate.format,
+                                  2 * ((e.gate.n + tensor::kTileChannels - 1) /
+                                       tensor::kTileChannels * tensor::kTileChannels),
+                                  e.gate.k) +
+             e.down.packed_bytes();
   return bytes;
 }
 
-Result<std::unique_ptr<MoeLayer>> MoeLayer::load(quant::LoadContext& context, const MoeSpec& spec, Dispatch& dispatch) {
+Result<std::unique_ptr<MoeLayer>> MoeLayer::load(quant::LoadContext& context, const MoeSpec& spec,
+                                                 Dispatch& dispatch) {
   auto layer = std::make_unique<MoeLayer>();
   layer->spec_ = spec;
   layer->dispatch_ = &dispatch;
   MOESTRO_ASSIGN(layer->gate_, quant::load_matrix(context, spec.gate));
   if (!spec.correction_bias.empty()) {
-    MOESTRO_ASSIGN(layer->bias_, quant::load_floats(context, spec.correction_bias, {spec.router.num_experts}));
+    MOESTRO_ASSIGN(layer->bias_,
+                   quant::load_floats(context, spec.correction_bias, {spec.router.num_experts}));
   }
   layer->gate_up_.resize(spec.experts.size());
   layer->down_.resize(spec.experts.size());
   MOESTRO_TRY(context.parallel(static_cast<int64_t>(spec.experts.size()), [&](int64_t i) -> Status {
     const auto e = static_cast<size_t>(i);
-    MOESTRO_ASSIGN(layer->gate_up_[e], quant::load_gate_up(context, spec.experts[e].gate, spec.experts[e].up));
+    MOESTRO_ASSIGN(layer->gate_up_[e],
+                   quant::load_gate_up(context, spec.experts[e].gate, spec.experts[e].up));
     MOESTRO_ASSIGN(layer->down_[e], quant::load_matrix(context, spec.experts[e].down));
     return {};
   }));
@@ -32,25 +39,38 @@ Result<std::unique_ptr<MoeLayer>> MoeLayer::load(quant::LoadContext& context, co
 }
 
 int64_t moe_workspace_floats(const RouterSpec& router, int32_t max_tokens) {
-  return aligned(int64_t{max_tokens} * router.num_experts) + 2 * aligned(int64_t{max_tokens} * router.top_k);
+  return aligned(int64_t{max_tokens} * router.num_experts) +
+         2 * aligned(int64_t{max_tokens} * router.top_k);
 }
 
-void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* out, int64_t out_stride, float* workspace, const kernels::RowOps& ops, std::byte* scratch,
-                       platform::Worker& worker) const noexcept {
+void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* out,
+                       int64_t out_stride, float* workspace, const kernels::RowOps& ops,
+                       std::byte* scratch, platform::Worker& worker) const noexcept {
   const int32_t experts = spec_.router.num_experts, top_k = spec_.router.top_k;
   float* logits = workspace;
   float* weights = logits + aligned(int64_t{tokens} * experts);
   auto* ids = reinterpret_cast<int32_t*>(weights + aligned(int64_t{tokens} * top_k));
 
   const kernels::LinearOutput gate_out{.weight = &gate_, .y = logits, .y_stride = experts};
-  spec_.gate_op.kernel->run({.x = x, .x_stride = x_stride, .rows = tokens, .outputs = std::span(&gate_out, 1), .scratch = scratch}, worker);
+  spec_.gate_op.kernel->run({.x = x,
+                             .x_stride = x_stride,
+                             .rows = tokens,
+                             .outputs = std::span(&gate_out, 1),
+                             .scratch = scratch},
+                            worker);
   worker.barrier();
 
   const auto [begin, end] = worker.share(tokens);
-  for (int64_t t = begin; t < end; ++t) route_token(spec_.router, logits + t * experts, bias_, ids + t * top_k, weights + t * top_k);
+  for (int64_t t = begin; t < end; ++t)
+    route_token(spec_.router, logits + t * experts, bias_, ids + t * top_k, weights + t * top_k);
   worker.barrier();
 
-  const RoutedTokens routed{.tokens = tokens, .top_k = top_k, .x = x, .x_stride = x_stride, .ids = ids, .weights = weights};
+  const RoutedTokens routed{.tokens = tokens,
+                            .top_k = top_k,
+                            .x = x,
+                            .x_stride = x_stride,
+                            .ids = ids,
+                            .weights = weights};
   const GroupedRows rows = dispatch_->prepare(routed, worker);
   spec_.expert_op.kernel->run({.x = rows.x,
                                .x_stride = rows.x_stride,

@@ -1,5 +1,6 @@
-// MoeLayer: router, dispatch, experts, combine: the one MoE pipeline. Built at load from a MoeSpec that plan/ filled; forward() runs on all
-// workers. The shared expert is the caller's (a layers::Mlp), since it is an ordinary MLP.
+// MoeLayer: router, dispatch, experts, combine: the one MoE pipeline. Built at load from a MoeSpec
+// that plan/ filled; forward() runs on all workers. The shared expert is the caller's (a
+// layers::Mlp), since it is an ordinary MLP.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -20,15 +21,15 @@ struct ExpertModules {
 
 struct MoeSpec {
   RouterSpec router;
-  quant::ModuleSpec gate;               // router weight [experts, hidden], packed float32
-  std::string correction_bias;          // tensor name; "": none
-  std::vector<ExpertModules> experts;   // one format for all
+  quant::ModuleSpec gate;              // router weight [experts, hidden], packed float32
+  std::string correction_bias;         // tensor name; "": none
+  std::vector<ExpertModules> experts;  // one format for all
   int32_t hidden = 0, intermediate = 0;
   std::string dispatch = "local";
   kernels::LinearChoice gate_op;
   kernels::ExpertMlpChoice expert_op;
 
-  int64_t packed_bytes() const;         // resident bytes of gate and experts
+  int64_t packed_bytes() const;  // resident bytes of gate and experts
 };
 
 // Floats of workspace that forward() wants for max_tokens tokens.
@@ -37,9 +38,12 @@ int64_t moe_workspace_floats(const RouterSpec& router, int32_t max_tokens);
 class MoeLayer {
  public:
   // dispatch: shared by the layers of one model, outlives them.
-  static Result<std::unique_ptr<MoeLayer>> load(quant::LoadContext& context, const MoeSpec& spec, Dispatch& dispatch);
-  // out += sum of the chosen experts. x: [tokens, hidden]; scratch as for kernels. Does not end with a barrier.
-  void forward(const float* x, int64_t x_stride, int32_t tokens, float* out, int64_t out_stride, float* workspace, const kernels::RowOps& ops, std::byte* scratch,
+  static Result<std::unique_ptr<MoeLayer>> load(quant::LoadContext& context, const MoeSpec& spec,
+                                                Dispatch& dispatch);
+  // out += sum of the chosen experts. x: [tokens, hidden]; scratch as for kernels. Does not end
+  // with a barrier.
+  void forward(const float* x, int64_t x_stride, int32_t tokens, float* out, int64_t out_stride,
+               float* workspace, const kernels::RowOps& ops, std::byte* scratch,
                platform::Worker& worker) const noexcept;
 
  private:

@@ -15,7 +15,8 @@ constexpr float kLowest = -std::numeric_limits<float>::infinity();
 // NaN would make comparisons inconsistent: it ranks with the excluded.
 float rankable(float v) { return v == v ? v : kLowest; }
 
-// The k largest of choice[0, n), lower index first among equals. Insertion into a sorted list: k is small (<= 16 in practice).
+// The k largest of choice[0, n), lower index first among equals. Insertion into a sorted list: k is
+// small (<= 16 in practice).
 void select_top(const float* choice, int32_t n, int32_t k, int32_t* ids) {
   std::array<float, kMaxExperts> best;
   int32_t held = 0;
@@ -40,7 +41,8 @@ void softmax(const float* logits, int32_t n, float* out) {
   for (int32_t i = 0; i < n; ++i) out[i] = static_cast<float>(out[i] / sum);
 }
 
-// Leaves only the topk_group best groups; the rest becomes -inf. noaux_tc: a group counts its two best, else its best.
+// Leaves only the topk_group best groups; the rest becomes -inf. noaux_tc: a group counts its two
+// best, else its best.
 void limit_groups(const RouterSpec& spec, float* choice) {
   if (spec.n_group <= 1 || spec.topk_group >= spec.n_group) return;
   const int32_t size = spec.num_experts / spec.n_group;
@@ -56,11 +58,13 @@ void limit_groups(const RouterSpec& spec, float* choice) {
         second = choice[i];
       }
     }
-    score[static_cast<size_t>(g)] = spec.method == TopkMethod::kNoauxTc && size > 1 ? first + second : first;
+    score[static_cast<size_t>(g)] =
+        spec.method == TopkMethod::kNoauxTc && size > 1 ? first + second : first;
   }
   select_top(score.data(), spec.n_group, spec.topk_group, kept.data());
   std::array<bool, kMaxExperts> keep{};
-  for (int32_t i = 0; i < spec.topk_group; ++i) keep[static_cast<size_t>(kept[static_cast<size_t>(i)])] = true;
+  for (int32_t i = 0; i < spec.topk_group; ++i)
+    keep[static_cast<size_t>(kept[static_cast<size_t>(i)])] = true;
   for (int32_t i = 0; i < spec.num_experts; ++i)
     if (!keep[static_cast<size_t>(i / size)]) choice[i] = kLowest;
 }
@@ -80,17 +84,21 @@ RouterSpec RouterSpec::from(const checkpoint::ModelConfig& c) {
   return spec;
 }
 
-void route_token(const RouterSpec& spec, const float* logits, const float* bias, int32_t* ids, float* weights) {
+void route_token(const RouterSpec& spec, const float* logits, const float* bias, int32_t* ids,
+                 float* weights) {
   const int32_t n = spec.num_experts, k = spec.top_k;
   std::array<float, kMaxExperts> score, choice;
   if (spec.softmax_after_topk) {
     std::copy_n(logits, n, score.data());
   } else if (spec.scoring == ScoringFunc::kSigmoid) {
-    for (int32_t i = 0; i < n; ++i) score[static_cast<size_t>(i)] = 1.0f / (1.0f + std::exp(-logits[i]));
+    for (int32_t i = 0; i < n; ++i)
+      score[static_cast<size_t>(i)] = 1.0f / (1.0f + std::exp(-logits[i]));
   } else {
     softmax(logits, n, score.data());
   }
-  for (int32_t i = 0; i < n; ++i) choice[static_cast<size_t>(i)] = rankable(score[static_cast<size_t>(i)] + (bias ? bias[i] : 0.0f));
+  for (int32_t i = 0; i < n; ++i)
+    choice[static_cast<size_t>(i)] =
+        rankable(score[static_cast<size_t>(i)] + (bias ? bias[i] : 0.0f));
   if (spec.method != TopkMethod::kGreedy) limit_groups(spec, choice.data());
   select_top(choice.data(), n, k, ids);
   for (int32_t j = 0; j < k; ++j) weights[j] = score[static_cast<size_t>(ids[j])];

@@ -21,14 +21,22 @@ struct Routed {
   std::vector<float> weights;
 };
 
-Routed route(const RouterSpec& spec, const std::vector<float>& logits, const std::vector<float>& bias = {}) {
-  Routed r{std::vector<int32_t>(static_cast<size_t>(spec.top_k), -1), std::vector<float>(static_cast<size_t>(spec.top_k))};
-  route_token(spec, logits.data(), bias.empty() ? nullptr : bias.data(), r.ids.data(), r.weights.data());
+Routed route(const RouterSpec& spec, const std::vector<float>& logits,
+             const std::vector<float>& bias = {}) {
+  Routed r{std::vector<int32_t>(static_cast<size_t>(spec.top_k), -1),
+           std::vector<float>(static_cast<size_t>(spec.top_k))};
+  route_token(spec, logits.data(), bias.empty() ? nullptr : bias.data(), r.ids.data(),
+              r.weights.data());
   return r;
 }
 
 TEST(Router, SigmoidBiasChoosesButDoesNotWeigh) {
-  const RouterSpec spec{.num_experts = 4, .top_k = 2, .scoring = ScoringFunc::kSigmoid, .method = TopkMethod::kNoauxTc, .renormalize = true, .scaling = 2.5f};
+  const RouterSpec spec{.num_experts = 4,
+                        .top_k = 2,
+                        .scoring = ScoringFunc::kSigmoid,
+                        .method = TopkMethod::kNoauxTc,
+                        .renormalize = true,
+                        .scaling = 2.5f};
   const Routed r = route(spec, {0.0f, 1.0f, 2.0f, -1.0f}, {0.0f, 0.0f, -10.0f, 0.5f});
   EXPECT_EQ(r.ids, (std::vector<int32_t>{3, 1}));  // 0.269 + 0.5, 0.731; expert 2 is biased away
   const float a = 1 / (1 + std::exp(1.0f)), b = 1 / (1 + std::exp(-1.0f));
@@ -38,13 +46,23 @@ TEST(Router, SigmoidBiasChoosesButDoesNotWeigh) {
 
 TEST(Router, GroupsByTwoBestExcludeTheLoneStar) {
   // Group 0 has the single best expert, group 1 the better pair.
-  const RouterSpec spec{.num_experts = 8, .top_k = 2, .scoring = ScoringFunc::kSigmoid, .method = TopkMethod::kNoauxTc, .n_group = 2, .topk_group = 1};
+  const RouterSpec spec{.num_experts = 8,
+                        .top_k = 2,
+                        .scoring = ScoringFunc::kSigmoid,
+                        .method = TopkMethod::kNoauxTc,
+                        .n_group = 2,
+                        .topk_group = 1};
   const Routed r = route(spec, {3.0f, -5.0f, -5.0f, -5.0f, 2.0f, 2.5f, -5.0f, -5.0f});
   EXPECT_EQ(r.ids, (std::vector<int32_t>{5, 4}));
 }
 
 TEST(Router, GroupLimitedGreedyRanksGroupsByTheirBest) {
-  const RouterSpec spec{.num_experts = 8, .top_k = 2, .method = TopkMethod::kGroupLimitedGreedy, .n_group = 2, .topk_group = 1, .scaling = 16};
+  const RouterSpec spec{.num_experts = 8,
+                        .top_k = 2,
+                        .method = TopkMethod::kGroupLimitedGreedy,
+                        .n_group = 2,
+                        .topk_group = 1,
+                        .scaling = 16};
   const Routed r = route(spec, {3.0f, -5.0f, -5.0f, -4.0f, 2.0f, 2.5f, -5.0f, -5.0f});
   EXPECT_EQ(r.ids, (std::vector<int32_t>{0, 3}));
 }
@@ -66,14 +84,24 @@ TEST(Router, SoftmaxWithAndWithoutRenormalisation) {
 }
 
 TEST(Router, TiesGoToTheLowerIndexAndNanIsNeverPreferred) {
-  const RouterSpec spec{.num_experts = 4, .top_k = 2, .scoring = ScoringFunc::kSigmoid, .method = TopkMethod::kNoauxTc};
+  const RouterSpec spec{.num_experts = 4,
+                        .top_k = 2,
+                        .scoring = ScoringFunc::kSigmoid,
+                        .method = TopkMethod::kNoauxTc};
   EXPECT_EQ(route(spec, {1, 1, 1, 1}).ids, (std::vector<int32_t>{0, 1}));
-  EXPECT_EQ(route(spec, {std::numeric_limits<float>::quiet_NaN(), 0, -1, 2}).ids, (std::vector<int32_t>{3, 1}));
+  EXPECT_EQ(route(spec, {std::numeric_limits<float>::quiet_NaN(), 0, -1, 2}).ids,
+            (std::vector<int32_t>{3, 1}));
 }
 
 TEST(Router, AllNanStillNamesDistinctExperts) {
-  const RouterSpec spec{.num_experts = 4, .top_k = 3, .scoring = ScoringFunc::kSigmoid, .method = TopkMethod::kNoauxTc, .n_group = 2, .topk_group = 1};
-  std::vector<int32_t> ids = route(spec, std::vector<float>(4, std::numeric_limits<float>::quiet_NaN())).ids;
+  const RouterSpec spec{.num_experts = 4,
+                        .top_k = 3,
+                        .scoring = ScoringFunc::kSigmoid,
+                        .method = TopkMethod::kNoauxTc,
+                        .n_group = 2,
+                        .topk_group = 1};
+  std::vector<int32_t> ids =
+      route(spec, std::vector<float>(4, std::numeric_limits<float>::quiet_NaN())).ids;
   std::sort(ids.begin(), ids.end());
   EXPECT_TRUE(std::adjacent_find(ids.begin(), ids.end()) == ids.end());
   EXPECT_GE(ids.front(), 0);
@@ -83,15 +111,23 @@ TEST(Router, AllNanStillNamesDistinctExperts) {
 TEST(Router, AgreesWithASort) {
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
-  const RouterSpec spec{.num_experts = 256, .top_k = 8, .scoring = ScoringFunc::kSigmoid, .method = TopkMethod::kNoauxTc, .renormalize = true};
+  const RouterSpec spec{.num_experts = 256,
+                        .top_k = 8,
+                        .scoring = ScoringFunc::kSigmoid,
+                        .method = TopkMethod::kNoauxTc,
+                        .renormalize = true};
   for (int round = 0; round < 200; ++round) {
     std::vector<float> logits(256), bias(256);
     for (float& v : logits) v = normal(random);
     for (float& v : bias) v = normal(random) * 0.1f;
     std::vector<int32_t> order(256);
     std::iota(order.begin(), order.end(), 0);
-    const auto score = [&](int32_t i) { return 1.0f / (1.0f + std::exp(-logits[static_cast<size_t>(i)])) + bias[static_cast<size_t>(i)]; };
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return score(a) > score(b); });
+    const auto score = [&](int32_t i) {
+      return 1.0f / (1.0f + std::exp(-logits[static_cast<size_t>(i)])) +
+             bias[static_cast<size_t>(i)];
+    };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return score(a) > score(b); });
     const Routed r = route(spec, logits, bias);
     EXPECT_EQ(r.ids, std::vector<int32_t>(order.begin(), order.begin() + 8));
     EXPECT_NEAR(std::accumulate(r.weights.begin(), r.weights.end(), 0.0f), 1.0f, 1e-5);

@@ -3,6 +3,6 @@
 #include "quant/quant_method.h"
 
 namespace moestro::quant {
-const QuantMethod& w16a16();      // w16a16.cpp
-const QuantMethod& int8_w8a8();   // int8_w8a8.cpp
+const QuantMethod& w16a16();     // w16a16.cpp
+const QuantMethod& int8_w8a8();  // int8_w8a8.cpp
 }  // namespace moestro::quant

@@ -10,19 +10,26 @@ std::span<const QuantMethod* const> quant_methods() {
   return list;
 }
 
-Result<const QuantMethod*> find_quant_method(const checkpoint::WeightSource& source, const checkpoint::QuantConfig& config, std::string_view module) {
+Result<const QuantMethod*> find_quant_method(const checkpoint::WeightSource& source,
+                                             const checkpoint::QuantConfig& config,
+                                             std::string_view module) {
   const checkpoint::QuantGroup* declared = config.match(module);
   for (const QuantMethod* method : quant_methods())
     if (method->stored_as(source, module, declared)) return method;
 
   std::string found, known;
-  for (const char* suffix : {"weight", "weight_scale", "weight_scale_inv", "weight_packed", "weight_zero_point", "qweight"})
+  for (const char* suffix : {"weight", "weight_scale", "weight_scale_inv", "weight_packed",
+                             "weight_zero_point", "qweight"})
     if (const checkpoint::TensorInfo* info = source.find(format("{}.{}", module, suffix)))
       found += format("{}{} {}", found.empty() ? "" : ", ", suffix, safetensors_name(info->dtype));
-  for (const QuantMethod* method : quant_methods()) known += format("{}{}", known.empty() ? "" : ", ", method->name());
-  if (found.empty()) return data_loss(format("the checkpoint has no weight for {}; expected {}.weight", module, module));
-  return unsupported(format("{} is stored as [{}]{}, which no known scheme reads; known: {}", module, found,
-                            declared ? format(" and declared {} ({})", declared->format, declared->name) : "", known));
+  for (const QuantMethod* method : quant_methods())
+    known += format("{}{}", known.empty() ? "" : ", ", method->name());
+  if (found.empty())
+    return data_loss(
+        format("the checkpoint has no weight for {}; expected {}.weight", module, module));
+  return unsupported(format(
+      "{} is stored as [{}]{}, which no known scheme reads; known: {}", module, found,
+      declared ? format(" and declared {} ({})", declared->format, declared->name) : "", known));
 }
 
 }  // namespace moestro::quant

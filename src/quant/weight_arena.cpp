@@ -12,7 +12,9 @@ Result<std::byte*> WeightArena::allocate(size_t bytes) {
   const std::scoped_lock lock(mutex_);
   if (chunks_.empty() || used_in_last_ + bytes > chunks_.back().size()) {
     auto chunk = platform::Buffer::allocate(std::max(bytes, kChunkBytes));
-    if (!chunk.ok()) return chunk.status().with(format("no memory for weights beyond {}", human_bytes(allocated_)));
+    if (!chunk.ok())
+      return chunk.status().with(
+          format("no memory for weights beyond {}", human_bytes(allocated_)));
     chunks_.push_back(std::move(chunk).value());
     used_in_last_ = 0;
   }

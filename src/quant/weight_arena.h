@@ -1,5 +1,5 @@
-// Where packed weights live: a bump allocator over large huge-page buffers, freed as a whole with the model. Allocation takes a
-// mutex (packing runs on all workers); the bytes are then only read.
+// Where packed weights live: a bump allocator over large huge-page buffers, freed as a whole with
+// the model. Allocation takes a mutex (packing runs on all workers); the bytes are then only read.
 #pragma once
 #include <cstddef>
 #include <mutex>
@@ -12,7 +12,8 @@ namespace moestro::quant {
 
 class WeightArena {
  public:
-  // 64-byte aligned, zeroed. No memory: kResourceExhausted naming what was asked for and what is held.
+  // 64-byte aligned, zeroed. No memory: kResourceExhausted naming what was asked for and what is
+  // held.
   Result<std::byte*> allocate(size_t bytes);
   size_t allocated_bytes() const { return allocated_; }
 

@@ -46,7 +46,8 @@ Arrays carve(const MlaSpec& spec, float* workspace, int64_t tokens, int64_t* use
 class Mla final : public Attention {
  public:
   static Result<std::unique_ptr<Attention>> load(quant::LoadContext& context, const MlaSpec& spec);
-  void forward(StepContext& c, const kernels::LayerKv& kv, const float* h, float* x, float* workspace, SparseSelection& selection) const override;
+  void forward(StepContext& c, const kernels::LayerKv& kv, const float* h, float* x,
+               float* workspace, SparseSelection& selection) const override;
 
  private:
   void project_input(StepContext& c, const float* h, const Arrays& a) const;
@@ -54,13 +55,15 @@ class Mla final : public Attention {
   void project_query(StepContext& c, const Arrays& a) const;
   void rotate_query(StepContext& c, const Arrays& a) const;
   Status load_absorbed(quant::LoadContext& context);
-  void run_groups(StepContext& c, const std::vector<Linear>& groups, const std::vector<LinearGroups::Place>& places, const float* x, int64_t x_stride, int32_t rows,
-                  std::span<const Linear::Output> outputs) const;
+  void run_groups(StepContext& c, const std::vector<Linear>& groups,
+                  const std::vector<LinearGroups::Place>& places, const float* x, int64_t x_stride,
+                  int32_t rows, std::span<const Linear::Output> outputs) const;
 
   MlaSpec spec_;
   std::vector<Linear> input_, query_;
   Norm q_a_norm_, kv_a_norm_;
-  std::vector<tensor::PackedMatrix> key_heads_, value_heads_;   // [heads] [latent, nope], [v_dim, latent]
+  std::vector<tensor::PackedMatrix> key_heads_,
+      value_heads_;  // [heads] [latent, nope], [v_dim, latent]
   Linear output_;
   std::optional<DsaIndexer> indexer_;
 };
@@ -101,22 +104,38 @@ float value_at(const kernels::SourceMatrix& m, int64_t row, int64_t column) {
   return m.dtype == DType::kBF16 ? to_float(Bf16{half}) : to_float(F16{half});
 }
 
-// kv_b_proj [heads * (nope + v_dim), latent] becomes, per head, U^T [latent, nope] and V [v_dim, latent].
+// kv_b_proj [heads * (nope + v_dim), latent] becomes, per head, U^T [latent, nope] and V [v_dim,
+// latent].
 Status Mla::load_absorbed(quant::LoadContext& context) {
-  MOESTRO_ASSIGN(const quant::LoadedMatrix kv_b, spec_.kv_b.method->read_float(context.source, spec_.kv_b.module, spec_.kv_b.n, spec_.kv_b.k));
+  MOESTRO_ASSIGN(
+      const quant::LoadedMatrix kv_b,
+      spec_.kv_b.method->read_float(context.source, spec_.kv_b.module, spec_.kv_b.n, spec_.kv_b.k));
   const tensor::PackedFormat format = spec_.absorb_key.shape.format;
   const int32_t nope = spec_.nope, v_dim = spec_.v_dim, latent = spec_.latent;
   key_heads_.resize(static_cast<size_t>(spec_.heads));
   value_heads_.resize(static_cast<size_t>(spec_.heads));
   MOESTRO_TRY(context.parallel(spec_.heads, [&](int64_t head) -> Status {
-    MOESTRO_ASSIGN(std::byte* key, context.arena.allocate(static_cast<size_t>(tensor::packed_bytes(format, latent, nope))));
-    MOESTRO_ASSIGN(std::byte* value, context.arena.allocate(static_cast<size_t>(tensor::packed_bytes(format, v_dim, latent))));
+    MOESTRO_ASSIGN(
+        std::byte * key,
+        context.arena.allocate(static_cast<size_t>(tensor::packed_bytes(format, latent, nope))));
+    MOESTRO_ASSIGN(
+        std::byte * value,
+        context.arena.allocate(static_cast<size_t>(tensor::packed_bytes(format, v_dim, latent))));
     const int64_t first_row = head * (nope + v_dim);
     std::vector<float> transposed(static_cast<size_t>(latent) * static_cast<size_t>(nope));
     for (int32_t i = 0; i < nope; ++i)
-      for (int32_t j = 0; j < latent; ++j) transposed[static_cast<size_t>(j) * static_cast<size_t>(nope) + static_cast<size_t>(i)] = value_at(kv_b.source, first_row + i, j);
-    key_heads_[static_cast<size_t>(head)] = kernels::pack_matrix(
-        format, {.data = reinterpret_cast<const std::byte*>(transposed.data()), .dtype = DType::kF32, .n = latent, .k = nope, .row_bytes = int64_t{nope} * 4, .scales = nullptr}, key);
+      for (int32_t j = 0; j < latent; ++j)
+        transposed[static_cast<size_t>(j) * static_cast<size_t>(nope) + static_cast<size_t>(i)] =
+            value_at(kv_b.source, first_row + i, j);
+    key_heads_[static_cast<size_t>(head)] =
+        kernels::pack_matrix(format,
+                             {.data = reinterpret_cast<const std::byte*>(transposed.data()),
+                              .dtype = DType::kF32,
+                              .n = latent,
+                              .k = nope,
+                              .row_bytes = int64_t{nope} * 4,
+                              .scales = nullptr},
+                             key);
     kernels::SourceMatrix rows = kv_b.source;
     rows.data += (first_row + nope) * rows.row_bytes;
     rows.n = v_dim;
@@ -128,7 +147,9 @@ Status Mla::load_absorbed(quant::LoadContext& context) {
   return {};
 }
 
-void Mla::run_groups(StepContext& c, const std::vector<Linear>& groups, const std::vector<LinearGroups::Place>& places, const float* x, int64_t x_stride, int32_t rows,
+void Mla::run_groups(StepContext& c, const std::vector<Linear>& groups,
+                     const std::vector<LinearGroups::Place>& places, const float* x,
+                     int64_t x_stride, int32_t rows,
                      std::span<const Linear::Output> outputs) const {
   for (size_t g = 0; g < groups.size(); ++g) {
     std::array<Linear::Output, Linear::kMaxParts> list;
@@ -144,23 +165,36 @@ void Mla::project_input(StepContext& c, const float* h, const Arrays& a) const {
   const int64_t heads = spec_.heads;
   std::array<Linear::Output, 4> out;
   size_t n = 0;
-  out[n++] = spec_.q_lora > 0 ? Linear::Output{a.q_a, spec_.q_lora} : Linear::Output{a.q, heads * (spec_.nope + spec_.rope)};
+  out[n++] = spec_.q_lora > 0 ? Linear::Output{a.q_a, spec_.q_lora}
+                              : Linear::Output{a.q, heads * (spec_.nope + spec_.rope)};
   out[n++] = {a.kv_a, spec_.latent + spec_.rope};
   if (indexer_) {
     out[n++] = {a.index_k, spec_.indexer->dim};
     out[n++] = {a.index_w, spec_.indexer->heads};
   }
-  run_groups(c, input_, spec_.input.places, h, spec_.hidden, c.step.num_tokens, std::span<const Linear::Output>(out.data(), n));
+  run_groups(c, input_, spec_.input.places, h, spec_.hidden, c.step.num_tokens,
+             std::span<const Linear::Output>(out.data(), n));
 }
 
-// Row phase: latent normed, k_pe rotated, both stored; the indexer's keys likewise; q_a normed in place.
+// Row phase: latent normed, k_pe rotated, both stored; the indexer's keys likewise; q_a normed in
+// place.
 void Mla::cache_rows(StepContext& c, const kernels::LayerKv& kv, const Arrays& a) const {
   const int32_t tokens = c.step.num_tokens, width = spec_.latent + spec_.rope;
   if (spec_.q_lora > 0) q_a_norm_.forward(c, a.q_a, spec_.q_lora, tokens, a.q_a, spec_.q_lora);
   kv_a_norm_.forward(c, a.kv_a, width, tokens, a.kv_a, width);
-  c.ops.rope({.x = a.kv_a + spec_.latent, .row_stride = width, .head_stride = width, .rows = tokens, .heads = 1, .rope_dim = spec_.rope, .cos = c.rope_cos, .sin = c.rope_sin,
-              .interleaved = spec_.rope_interleaved}, c.worker);
-  c.ops.store_kv({.step = &c.step, .x = a.kv_a, .x_stride = width, .kv = kv.key, .offset = 0, .width = width}, c.worker);
+  c.ops.rope({.x = a.kv_a + spec_.latent,
+              .row_stride = width,
+              .head_stride = width,
+              .rows = tokens,
+              .heads = 1,
+              .rope_dim = spec_.rope,
+              .cos = c.rope_cos,
+              .sin = c.rope_sin,
+              .interleaved = spec_.rope_interleaved},
+             c.worker);
+  c.ops.store_kv(
+      {.step = &c.step, .x = a.kv_a, .x_stride = width, .kv = kv.key, .offset = 0, .width = width},
+      c.worker);
   if (indexer_) indexer_->store_keys(c, kv, a.index_k, a.index_w);
   c.worker.barrier();
 }
@@ -172,7 +206,8 @@ void Mla::project_query(StepContext& c, const Arrays& a) const {
   size_t n = 0;
   out[n++] = {a.q, heads * (spec_.nope + spec_.rope)};
   if (indexer_) out[n++] = {a.index_q, int64_t{spec_.indexer->heads} * spec_.indexer->dim};
-  run_groups(c, query_, spec_.query.places, a.q_a, spec_.q_lora, c.step.num_tokens, std::span<const Linear::Output>(out.data(), n));
+  run_groups(c, query_, spec_.query.places, a.q_a, spec_.q_lora, c.step.num_tokens,
+             std::span<const Linear::Output>(out.data(), n));
 }
 
 // Row phase: q_pe goes behind the place of the absorbed query and is rotated there.
@@ -180,34 +215,71 @@ void Mla::rotate_query(StepContext& c, const Arrays& a) const {
   const int32_t tokens = c.step.num_tokens;
   const int64_t heads = spec_.heads, from = spec_.nope + spec_.rope, to = spec_.latent + spec_.rope;
   const auto [begin, end] = c.worker.share(tokens);
-  for (int64_t i = begin * heads; i < end * heads; ++i) std::copy_n(a.q + i * from + spec_.nope, spec_.rope, a.q_full + i * to + spec_.latent);
-  c.ops.rope({.x = a.q_full + spec_.latent, .row_stride = heads * to, .head_stride = to, .rows = tokens, .heads = spec_.heads, .rope_dim = spec_.rope, .cos = c.rope_cos,
-              .sin = c.rope_sin, .interleaved = spec_.rope_interleaved}, c.worker);
+  for (int64_t i = begin * heads; i < end * heads; ++i)
+    std::copy_n(a.q + i * from + spec_.nope, spec_.rope, a.q_full + i * to + spec_.latent);
+  c.ops.rope({.x = a.q_full + spec_.latent,
+              .row_stride = heads * to,
+              .head_stride = to,
+              .rows = tokens,
+              .heads = spec_.heads,
+              .rope_dim = spec_.rope,
+              .cos = c.rope_cos,
+              .sin = c.rope_sin,
+              .interleaved = spec_.rope_interleaved},
+             c.worker);
   if (indexer_) indexer_->rotate_queries(c, a.index_q);
 }
 
-void Mla::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, float* x, float* workspace, SparseSelection& selection) const {
+void Mla::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, float* x,
+                  float* workspace, SparseSelection& selection) const {
   const int32_t tokens = c.step.num_tokens;
-  const int64_t heads = spec_.heads, q_width = spec_.nope + spec_.rope, full_width = spec_.latent + spec_.rope;
+  const int64_t heads = spec_.heads, q_width = spec_.nope + spec_.rope,
+                full_width = spec_.latent + spec_.rope;
   const Arrays a = carve(spec_, workspace, tokens);
 
   project_input(c, h, a);
   cache_rows(c, kv, a);
   project_query(c, a);
   rotate_query(c, a);
-  spec_.absorb_key.kernel->run({.x = a.q, .x_row_stride = heads * q_width, .x_head_stride = q_width, .y = a.q_full, .y_row_stride = heads * full_width, .y_head_stride = full_width,
-                                .rows = tokens, .weights = key_heads_, .scratch = c.scratch}, c.worker);
+  spec_.absorb_key.kernel->run({.x = a.q,
+                                .x_row_stride = heads * q_width,
+                                .x_head_stride = q_width,
+                                .y = a.q_full,
+                                .y_row_stride = heads * full_width,
+                                .y_head_stride = full_width,
+                                .rows = tokens,
+                                .weights = key_heads_,
+                                .scratch = c.scratch},
+                               c.worker);
   c.worker.barrier();
   if (indexer_) {
     indexer_->select(c, kv, a.index_q, a.index_w, selection);
     c.worker.barrier();
   }
-  spec_.attention.kernel->run({.step = &c.step, .q = a.q_full, .kv = kv.key, .heads = spec_.heads, .latent = spec_.latent, .rope = spec_.rope, .scale = spec_.scale,
-                               .selected = spec_.sparse ? selection.selected : nullptr, .num_selected = spec_.sparse ? selection.num_selected : nullptr,
-                               .max_selected = selection.max_selected, .out = a.latent_out, .scratch = c.scratch}, c.worker);
+  spec_.attention.kernel->run({.step = &c.step,
+                               .q = a.q_full,
+                               .kv = kv.key,
+                               .heads = spec_.heads,
+                               .latent = spec_.latent,
+                               .rope = spec_.rope,
+                               .scale = spec_.scale,
+                               .selected = spec_.sparse ? selection.selected : nullptr,
+                               .num_selected = spec_.sparse ? selection.num_selected : nullptr,
+                               .max_selected = selection.max_selected,
+                               .out = a.latent_out,
+                               .scratch = c.scratch},
+                              c.worker);
   c.worker.barrier();
-  spec_.absorb_value.kernel->run({.x = a.latent_out, .x_row_stride = heads * spec_.latent, .x_head_stride = spec_.latent, .y = a.v_out, .y_row_stride = heads * spec_.v_dim,
-                                  .y_head_stride = spec_.v_dim, .rows = tokens, .weights = value_heads_, .scratch = c.scratch}, c.worker);
+  spec_.absorb_value.kernel->run({.x = a.latent_out,
+                                  .x_row_stride = heads * spec_.latent,
+                                  .x_head_stride = spec_.latent,
+                                  .y = a.v_out,
+                                  .y_row_stride = heads * spec_.v_dim,
+                                  .y_head_stride = spec_.v_dim,
+                                  .rows = tokens,
+                                  .weights = value_heads_,
+                                  .scratch = c.scratch},
+                                 c.worker);
   c.worker.barrier();
   output_.forward(c, a.v_out, heads * spec_.v_dim, tokens, {{x, spec_.hidden}}, true);
 }
@@ -225,6 +297,8 @@ int64_t mla_workspace_floats(const MlaSpec& spec, int32_t max_tokens) {
   return used;
 }
 
-Result<std::unique_ptr<Attention>> load_mla(quant::LoadContext& context, const MlaSpec& spec) { return Mla::load(context, spec); }
+Result<std::unique_ptr<Attention>> load_mla(quant::LoadContext& context, const MlaSpec& spec) {
+  return Mla::load(context, spec);
+}
 
 }  // namespace moestro::layers

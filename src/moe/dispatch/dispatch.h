@@ -1,6 +1,6 @@
-// Dispatch: takes routed tokens to where their experts are and brings the results back (docs/design.md, "The MoE pipeline").
-// `local` keeps everything on this rank; the others cross ranks. One object a MoE layer kind, shared by its layers; called by
-// all workers inside a step.
+// Dispatch: takes routed tokens to where their experts are and brings the results back
+// (docs/design.md, "The MoE pipeline"). `local` keeps everything on this rank; the others cross
+// ranks. One object a MoE layer kind, shared by its layers; called by all workers inside a step.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -14,20 +14,20 @@ namespace moestro::moe {
 // What the router decided for this rank's tokens.
 struct RoutedTokens {
   int32_t tokens = 0, top_k = 0;
-  const float* x = nullptr;            // [tokens, hidden]
+  const float* x = nullptr;  // [tokens, hidden]
   int64_t x_stride = 0;
-  const int32_t* ids = nullptr;        // [tokens, top_k] experts
-  const float* weights = nullptr;      // [tokens, top_k]
+  const int32_t* ids = nullptr;    // [tokens, top_k] experts
+  const float* weights = nullptr;  // [tokens, top_k]
 };
 
 // Rows grouped by local expert, ready for the expert kernel.
 struct GroupedRows {
-  int32_t tokens = 0;                  // rows of x
-  const float* x = nullptr;            // [tokens, hidden]
+  int32_t tokens = 0;        // rows of x
+  const float* x = nullptr;  // [tokens, hidden]
   int64_t x_stride = 0;
   std::span<const int32_t> row_offsets;  // [local experts + 1]
-  const int32_t* row_token = nullptr;  // [rows] row of x
-  float* y = nullptr;                  // [rows, hidden] the kernel's output
+  const int32_t* row_token = nullptr;    // [rows] row of x
+  float* y = nullptr;                    // [rows, hidden] the kernel's output
   int64_t y_stride = 0;
 };
 
@@ -37,8 +37,10 @@ class Dispatch {
   virtual std::string_view name() const = 0;
   // Ends with a barrier: the grouped rows are visible to all workers.
   virtual GroupedRows prepare(const RoutedTokens& routed, platform::Worker& worker) noexcept = 0;
-  // After a barrier that ends the expert kernel: out[t] += sum_j weight[t, j] * y(t, j), in order of j.
-  virtual void finalize(const RoutedTokens& routed, const kernels::RowOps& ops, float* out, int64_t out_stride, platform::Worker& worker) noexcept = 0;
+  // After a barrier that ends the expert kernel: out[t] += sum_j weight[t, j] * y(t, j), in order
+  // of j.
+  virtual void finalize(const RoutedTokens& routed, const kernels::RowOps& ops, float* out,
+                        int64_t out_stride, platform::Worker& worker) noexcept = 0;
 };
 
 }  // namespace moestro::moe

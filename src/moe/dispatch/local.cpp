@@ -13,8 +13,11 @@ class LocalDispatch final : public Dispatch {
     auto d = std::make_unique<LocalDispatch>();
     d->shape_ = shape;
     const auto pairs = static_cast<size_t>(shape.max_tokens) * static_cast<size_t>(shape.top_k);
-    MOESTRO_ASSIGN(d->rows_, platform::Buffer::allocate(pairs * static_cast<size_t>(shape.hidden) * sizeof(float)));
-    MOESTRO_ASSIGN(d->indices_, platform::Buffer::allocate((2 * pairs + 2 * static_cast<size_t>(shape.experts) + 2) * sizeof(int32_t)));
+    MOESTRO_ASSIGN(d->rows_, platform::Buffer::allocate(pairs * static_cast<size_t>(shape.hidden) *
+                                                        sizeof(float)));
+    MOESTRO_ASSIGN(d->indices_,
+                   platform::Buffer::allocate(
+                       (2 * pairs + 2 * static_cast<size_t>(shape.experts) + 2) * sizeof(int32_t)));
     auto* at = d->indices_.as<int32_t>();
     d->row_token_ = at;
     d->row_of_ = at + pairs;
@@ -38,9 +41,19 @@ class LocalDispatch final : public Dispatch {
             .y_stride = shape_.hidden};
   }
 
-  void finalize(const RoutedTokens& routed, const kernels::RowOps& ops, float* out, int64_t out_stride, platform::Worker& worker) noexcept override {
-    ops.combine({.rows = rows_.as<float>(), .rows_stride = shape_.hidden, .row_of = row_of_, .weights = routed.weights, .tokens = routed.tokens, .top_k = routed.top_k,
-                 .width = shape_.hidden, .out = out, .out_stride = out_stride, .accumulate = true}, worker);
+  void finalize(const RoutedTokens& routed, const kernels::RowOps& ops, float* out,
+                int64_t out_stride, platform::Worker& worker) noexcept override {
+    ops.combine({.rows = rows_.as<float>(),
+                 .rows_stride = shape_.hidden,
+                 .row_of = row_of_,
+                 .weights = routed.weights,
+                 .tokens = routed.tokens,
+                 .top_k = routed.top_k,
+                 .width = shape_.hidden,
+                 .out = out,
+                 .out_stride = out_stride,
+                 .accumulate = true},
+                worker);
   }
 
  private:
@@ -61,7 +74,7 @@ class LocalDispatch final : public Dispatch {
   }
 
   LocalDispatchShape shape_;
-  platform::Buffer rows_;      // [max_tokens * top_k, hidden]
+  platform::Buffer rows_;  // [max_tokens * top_k, hidden]
   platform::Buffer indices_;
   int32_t* row_token_ = nullptr;  // [pairs]
   int32_t* row_of_ = nullptr;     // [tokens, top_k]
@@ -76,6 +89,8 @@ int64_t LocalDispatchShape::bytes() const {
   return pairs * hidden * 4 + (2 * pairs + 2 * experts + 2) * 4;
 }
 
-Result<std::unique_ptr<Dispatch>> make_local_dispatch(const LocalDispatchShape& shape) { return LocalDispatch::make(shape); }
+Result<std::unique_ptr<Dispatch>> make_local_dispatch(const LocalDispatchShape& shape) {
+  return LocalDispatch::make(shape);
+}
 
 }  // namespace moestro::moe
