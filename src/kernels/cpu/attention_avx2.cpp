@@ -1,0 +1,21 @@
+// MLA and grouped-query attention in AVX2 float32 vectors.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/attention_kernels.h"
+#include "kernels/cpu/attention_plan.h"
+#include "platform/target.h"
+
+MOESTRO_TARGET_AVX2_BEGIN
+namespace moestro::kernels::avx2 {
+namespace {
+#include "kernels/cpu/vec_avx2.h"
+#include "kernels/cpu/vec_math.h"
+}  // namespace
+#include "kernels/cpu/attention_body.h"
+}  // namespace moestro::kernels::avx2
+MOESTRO_TARGET_END
