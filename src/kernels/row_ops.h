@@ -94,6 +94,6 @@ struct RowOps {
 };
 std::span<const RowOps> row_ops();
 
-constexpr int64_t top_k_scratch_bytes(int32_t n) { return 8 * static_cast<int64_t>(n); }
+constexpr int64_t top_k_scratch_bytes(int32_t n) { return 4 * (static_cast<int64_t>(n) + 16); }
 
 }  // namespace moestro::kernels

@@ -13,8 +13,12 @@
 MOESTRO_TARGET_AVX2_BEGIN
 namespace moestro::kernels::avx2 {
 namespace {
+// Each builds on those before.
+// clang-format off
 #include "kernels/cpu/vec_avx2.h"
 #include "kernels/cpu/vec_math.h"
+#include "kernels/cpu/score_body.h"
+// clang-format on
 }  // namespace
 #include "kernels/cpu/attention_body.h"
 }  // namespace moestro::kernels::avx2

@@ -11,14 +11,18 @@
 #include "platform/target.h"
 
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored \
-    "-Wuninitialized"  // g++ 12: false alarms inside its AVX-512 intrinsics
+// g++ 12: false alarms inside its AVX-512 intrinsics.
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 MOESTRO_TARGET_AVX512_BEGIN
 namespace moestro::kernels::avx512 {
 namespace {
+// Each builds on those before.
+// clang-format off
 #include "kernels/cpu/vec_avx512.h"
 #include "kernels/cpu/vec_math.h"
+#include "kernels/cpu/score_body.h"
+// clang-format on
 }  // namespace
 #include "kernels/cpu/attention_body.h"
 }  // namespace moestro::kernels::avx512

@@ -4,7 +4,6 @@
 // zeros.
 #pragma once
 
-inline constexpr int32_t kBlock = 32;  // positions of one step of the online softmax
 inline constexpr AttentionTuning kTuning{64, 8, 256, kLanes};
 static_assert(kTuning.segment % kBlock == 0);
 
@@ -27,10 +26,6 @@ static int64_t tile_scratch_floats(int32_t key_dim, int32_t value_dim) {
   return (kTuning.tile_rows + kBlock) * key_stride +
          (2 * kTuning.tile_rows + kBlock) * value_stride + kTuning.tile_rows * (kBlock + 1) +
          7 * 16;
-}
-
-static float* aligned(float* p) {
-  return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(p) + 63) & ~uintptr_t{63});
 }
 
 static TileScratch tile_scratch(const AttentionCall& call, int worker) {
@@ -71,40 +66,11 @@ static int64_t attention_scratch_bytes(const AttentionShape& shape, int num_work
 static float& state_max(float* row, int32_t value_width) { return row[value_width]; }
 static float& state_sum(float* row, int32_t value_width) { return row[value_width + 1]; }
 
-static void copy_padded(const float* src, int32_t n, int32_t padded, float* dst) {
-  int32_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(dst + i, load(src + i));
-  if (i < padded) store(dst + i, load_first(src + i, n - i));
-}
-
-static void convert_padded(const std::byte* src, int32_t n, int32_t padded, float* dst) {
-  int32_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(dst + i, load_bf16(src + 2 * i));
-  if (i < padded) {
-    uint16_t rest[kLanes] = {};
-    std::memcpy(rest, src + 2 * i, static_cast<size_t>(n - i) * 2);
-    store(dst + i, load_bf16(rest));
-  }
-}
-
 // Readable float32 rows, whole vectors wide, of one block of positions.
 struct BlockRows {
   const float* key[kBlock];
   const float* value[kBlock];
 };
-
-static const float* readable_row(const tensor::PagedView& view, const std::byte* row,
-                                 int32_t offset, int32_t dim, float* copy) {
-  const int32_t padded = padded_dim(dim, kLanes);
-  if (view.dtype == DType::kBF16) {
-    convert_padded(row + 2 * static_cast<int64_t>(offset), dim, padded, copy);
-    return copy;
-  }
-  const auto* values = reinterpret_cast<const float*>(row) + offset;
-  if (dim == padded) return values;
-  copy_padded(values, dim, padded, copy);
-  return copy;
-}
 
 static void read_block(const AttentionCall& call, const AttentionTile& tile, int32_t first,
                        int32_t n, const TileScratch& s, BlockRows& rows) {
@@ -123,62 +89,6 @@ static void read_block(const AttentionCall& call, const AttentionTile& tile, int
                                       : readable_row(call.value, call.value.row(page, offset),
                                                      tile.kv_head * call.value_dim, call.value_dim,
                                                      s.values + i * s.value_stride);
-  }
-}
-
-// scores[r, p] = q[r] . key[p]: one vector of partial sums each, added up in a fixed order whatever
-// R and P are.
-template <int R, int P>
-static void dot_tile(const float* q, int64_t q_stride, const float* const* key, int32_t width,
-                     float* scores) {
-  Vec sums[R][P];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) sums[r][p] = zero();
-  }
-  for (int32_t d = 0; d < width; d += kLanes) {
-    Vec k[P];
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) k[p] = load(key[p] + d);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const Vec row = load(q + r * q_stride + d);
-#pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) sums[r][p] = fma(row, k[p], sums[r][p]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    const __m128 four = sum_lanes(sums[r][0], sums[r][P > 1 ? 1 : 0], sums[r][P > 2 ? 2 : 0],
-                                  sums[r][P > 3 ? 3 : 0]);
-    float* out = scores + r * kBlock;
-    if constexpr (P == 4) _mm_storeu_ps(out, four);
-    if constexpr (P == 2 || P == 3) _mm_storel_pi(reinterpret_cast<__m64*>(out), four);
-    if constexpr (P == 3) _mm_store_ss(out + 2, _mm_movehl_ps(four, four));
-    if constexpr (P == 1) _mm_store_ss(out, four);
-  }
-}
-
-using DotTile = void (*)(const float*, int64_t, const float* const*, int32_t, float*);
-template <int P>
-static constexpr DotTile kDotTiles[6] = {dot_tile<1, P>, dot_tile<2, P>, dot_tile<3, P>,
-                                         dot_tile<4, P>, dot_tile<5, P>, dot_tile<6, P>};
-
-// scores [rows, kBlock] of n positions. Rows outside: a few rows of q stay in the first-level cache
-// while the keys pass by.
-static void score_block(const float* q, int64_t q_stride, int32_t rows, const float* const* key,
-                        int32_t n, int32_t width, float* scores) {
-  for (int32_t r = 0; r < rows; r += kDotRows) {
-    const int32_t height = std::min(kDotRows, rows - r) - 1;
-    for (int32_t p = 0; p < n; p += kDotColumns) {
-      const int32_t columns = std::min(kDotColumns, n - p);
-      const DotTile tile = columns == 4   ? kDotTiles<4>[height]
-                           : columns == 3 ? kDotTiles<3>[height]
-                           : columns == 2 ? kDotTiles<2>[height]
-                                          : kDotTiles<1>[height];
-      tile(q + r * q_stride, q_stride, key + p, width, scores + r * kBlock + p);
-    }
   }
 }
 
@@ -391,8 +301,6 @@ static void attention_run(const AttentionCall& call, platform::Worker& worker) {
   worker.barrier();
   merge_split_rows(call, plan, s, slots, worker);
 }
-
-static bool is_kv_dtype(DType t) { return t == DType::kF32 || t == DType::kBF16; }
 
 bool mla_supports(const MlaShape& shape) noexcept { return is_kv_dtype(shape.kv_dtype); }
 int64_t mla_scratch_bytes(const MlaShape& shape, int num_workers) noexcept {

@@ -21,10 +21,18 @@ constexpr GqaKernel kGqa[] = {
     {"gqa_ref", kBaseline, ref::gqa_supports, ref::gqa_scratch_bytes, ref::gqa_run},
 };
 constexpr SparseIndexKernel kSparseIndex[] = {
+    {"sparse_index_avx512", kAvx512Base, avx512::sparse_index_supports,
+     avx512::sparse_index_scratch_bytes, avx512::sparse_index_run},
+    {"sparse_index_avx2", Isa::kAvx2, avx2::sparse_index_supports, avx2::sparse_index_scratch_bytes,
+     avx2::sparse_index_run},
     {"sparse_index_ref", kBaseline, ref::sparse_index_supports, ref::sparse_index_scratch_bytes,
      ref::sparse_index_run},
 };
 constexpr RowOps kRowOps[] = {
+    {"row_ops_avx512", kAvx512Base, avx512::norm, avx512::rope, avx512::embedding, avx512::store_kv,
+     avx512::combine, avx512::logits_stats, avx512::sum_exp, avx512::gather_above, avx512::top_k},
+    {"row_ops_avx2", Isa::kAvx2, avx2::norm, avx2::rope, avx2::embedding, avx2::store_kv,
+     avx2::combine, avx2::logits_stats, avx2::sum_exp, avx2::gather_above, avx2::top_k},
     {"row_ops_ref", kBaseline, ref::norm, ref::rope, ref::embedding, ref::store_kv, ref::combine,
      ref::logits_stats, ref::sum_exp, ref::gather_above, ref::top_k},
 };

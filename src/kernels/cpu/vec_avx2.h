@@ -106,3 +106,8 @@ static inline Vec load_twice(const float* p) {
 }
 // a * b -+ c: minus in even lanes, plus in odd ones.
 static inline Vec fma_sub_add(Vec a, Vec b, Vec c) { return _mm256_fmaddsub_ps(a, b, c); }
+// Signed integers in the order of the lanes (no NaN among them).
+static inline void store_ordered(int32_t* keys, Vec v) {
+  const __m256i u = _mm256_castps_si256(v), flip = _mm256_srli_epi32(_mm256_srai_epi32(u, 31), 1);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(keys), _mm256_xor_si256(u, flip));
+}

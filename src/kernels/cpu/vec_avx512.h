@@ -95,3 +95,8 @@ static inline Vec load_twice(const float* p) {
 }
 // a * b -+ c: minus in even lanes, plus in odd ones.
 static inline Vec fma_sub_add(Vec a, Vec b, Vec c) { return _mm512_fmaddsub_ps(a, b, c); }
+// Signed integers in the order of the lanes (no NaN among them).
+static inline void store_ordered(int32_t* keys, Vec v) {
+  const __m512i u = _mm512_castps_si512(v), flip = _mm512_srli_epi32(_mm512_srai_epi32(u, 31), 1);
+  _mm512_storeu_si512(keys, _mm512_xor_si512(u, flip));
+}

@@ -1,0 +1,25 @@
+// Row operations in AVX2 float32 vectors.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/attention_kernels.h"
+#include "platform/target.h"
+
+MOESTRO_TARGET_AVX2_BEGIN
+namespace moestro::kernels::avx2 {
+namespace {
+// Each builds on those before.
+// clang-format off
+#include "kernels/cpu/vec_avx2.h"
+#include "kernels/cpu/vec_math.h"
+#include "kernels/cpu/select_body.h"
+// clang-format on
+}  // namespace
+#include "kernels/cpu/row_ops_body.h"
+}  // namespace moestro::kernels::avx2
+MOESTRO_TARGET_END

@@ -1,0 +1,32 @@
+// DSA index selection in AVX-512 float32 vectors.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/attention_kernels.h"
+#include "kernels/cpu/attention_plan.h"
+#include "platform/target.h"
+
+#pragma GCC diagnostic push
+// g++ 12: false alarms inside its AVX-512 intrinsics.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+MOESTRO_TARGET_AVX512_BEGIN
+namespace moestro::kernels::avx512 {
+namespace {
+// Each builds on those before.
+// clang-format off
+#include "kernels/cpu/vec_avx512.h"
+#include "kernels/cpu/vec_math.h"
+#include "kernels/cpu/score_body.h"
+#include "kernels/cpu/select_body.h"
+// clang-format on
+}  // namespace
+#include "kernels/cpu/sparse_index_body.h"
+}  // namespace moestro::kernels::avx512
+MOESTRO_TARGET_END
+#pragma GCC diagnostic pop
