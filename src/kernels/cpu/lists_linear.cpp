@@ -51,36 +51,49 @@ constexpr ExpertMlpKernel expert_mlp_ref(std::string_view name) {
 }
 
 constexpr LinearKernel kLinearF32[] = {
+    linear<cpu::kF32Avx512>("linear_f32_avx512", platform::kAvx512Base),
     linear<cpu::kF32Avx2>("linear_f32_avx2", Isa::kAvx2),
     linear_ref("linear_f32_ref"),
 };
 constexpr LinearKernel kLinearBf16[] = {
+    linear<cpu::kBf16Amx>("linear_bf16_amx", platform::kAmxBf16Set),
+    linear<cpu::kBf16Avx512Bf16>("linear_bf16_avx512_bf16", platform::kAvx512Bf16Set),
     linear<cpu::kBf16Avx2>("linear_bf16_avx2", Isa::kAvx2),
     linear_ref("linear_bf16_ref"),
 };
 constexpr LinearKernel kLinearInt8[] = {
+    linear<cpu::kInt8Amx>("linear_int8_amx", platform::kAmxInt8Set),
+    linear<cpu::kInt8Avx512Vnni>("linear_int8_avx512_vnni", platform::kAvx512VnniSet),
     linear<cpu::kInt8Avx2>("linear_int8_avx2", Isa::kAvx2),
     linear_ref("linear_int8_ref"),
 };
 
 constexpr HeadLinearKernel kHeadLinearF32[] = {
+    head_linear<cpu::kF32Avx512>("head_linear_f32_avx512", platform::kAvx512Base),
     head_linear<cpu::kF32Avx2>("head_linear_f32_avx2", Isa::kAvx2),
     head_linear_ref("head_linear_f32_ref"),
 };
 constexpr HeadLinearKernel kHeadLinearBf16[] = {
+    head_linear<cpu::kBf16Amx>("head_linear_bf16_amx", platform::kAmxBf16Set),
+    head_linear<cpu::kBf16Avx512Bf16>("head_linear_bf16_avx512_bf16", platform::kAvx512Bf16Set),
     head_linear<cpu::kBf16Avx2>("head_linear_bf16_avx2", Isa::kAvx2),
     head_linear_ref("head_linear_bf16_ref"),
 };
 
 constexpr ExpertMlpKernel kExpertMlpF32[] = {
+    expert_mlp<cpu::kF32Avx512>("expert_mlp_f32_avx512", platform::kAvx512Base),
     expert_mlp<cpu::kF32Avx2>("expert_mlp_f32_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_f32_ref"),
 };
 constexpr ExpertMlpKernel kExpertMlpBf16[] = {
+    expert_mlp<cpu::kBf16Amx>("expert_mlp_bf16_amx", platform::kAmxBf16Set),
+    expert_mlp<cpu::kBf16Avx512Bf16>("expert_mlp_bf16_avx512_bf16", platform::kAvx512Bf16Set),
     expert_mlp<cpu::kBf16Avx2>("expert_mlp_bf16_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_bf16_ref"),
 };
 constexpr ExpertMlpKernel kExpertMlpInt8[] = {
+    expert_mlp<cpu::kInt8Amx>("expert_mlp_int8_amx", platform::kAmxInt8Set),
+    expert_mlp<cpu::kInt8Avx512Vnni>("expert_mlp_int8_avx512_vnni", platform::kAvx512VnniSet),
     expert_mlp<cpu::kInt8Avx2>("expert_mlp_int8_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_int8_ref"),
 };

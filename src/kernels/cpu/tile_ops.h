@@ -52,7 +52,9 @@ struct TileOps {
   void (*finish)(TileState& state);
 };
 
-extern const TileOps kF32Avx2, kBf16Avx2, kInt8Avx2;
+extern const TileOps kF32Avx512, kF32Avx2;
+extern const TileOps kBf16Amx, kBf16Avx512Bf16, kBf16Avx2;
+extern const TileOps kInt8Amx, kInt8Avx512Vnni, kInt8Avx2;
 
 inline void finish_nothing(TileState&) {}
 
