@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/status.h"
+#include "checkpoint/model_files.h"
 
 namespace moestro::checkpoint {
 
@@ -33,7 +34,10 @@ class ModuleMatcher;  // exact names, class names, "re:" patterns
 
 struct QuantGroup {
   std::string name;                       // "group_0"
-  std::string format;                     // "int-quantized", …, inferred if the file leaves it out
+  // compressed-tensors' names ("int-quantized", …), inferred if the file leaves it out; for the other methods
+  // "float-quantized" (fp8, modelopt), "nvfp4-modelopt", "mxfp4" (gpt_oss), "gptq", "gptq_v2", "awq", "slimquant" (int8),
+  // "slimquant-int4" (high nibble first, scale / 16) and "slimquant-int4-provider" (low nibble first).
+  std::string format;
   std::optional<QuantArgs> weights, input_activations;
   std::vector<std::string> targets;
 };
@@ -55,5 +59,12 @@ struct QuantConfig {
 
 // No such key: method kNone. A scheme that nobody here reads (bitsandbytes, quark, marlin-24, sparsity, Hadamard transforms): kUnsupported with the reason.
 Result<QuantConfig> parse_quant_config(const json::object& config_json);
+// The same, and hf_quant_config.json (ModelOpt) or quant_model_description.json (Ascend) where config.json says nothing.
+Result<QuantConfig> read_quant_config(const ModelFiles& files, const json::object& config_json);
+
+std::string_view quant_method_text(QuantMethodName method);  // "compressed-tensors"; "none"
+std::string_view strategy_text(QuantStrategy strategy);      // "channel"
+// "int8 channel, activations int8 token dynamic": what inspect prints.
+std::string describe(const QuantGroup& group);
 
 }  // namespace moestro::checkpoint
