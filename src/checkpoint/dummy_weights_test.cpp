@@ -167,7 +167,7 @@ TEST(DummyWeights, ManyHundredMegabytesASecond) {
     const double megabytes = rate(dtype);
     RecordProperty(std::string(torch_name(dtype)), std::to_string(megabytes));
 #if defined(NDEBUG) || defined(__OPTIMIZE__)
-    EXPECT_GT(megabytes, 50) << torch_name(dtype);  // the machine may be busy
+    EXPECT_GT(megabytes, 20) << torch_name(dtype);  // the machine may be busy
 #endif
   }
 }
