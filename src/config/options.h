@@ -44,8 +44,8 @@ struct SchedulerOptions {
   int64_t max_waiting = 1024;                     // queued requests before the server answers 429
   std::optional<bool> enable_chunked_prefill;     // unset: on
   std::string policy = "fcfs";                    // fcfs, priority
-  int64_t shutdown_timeout_s =
-      0;  // --shutdown-timeout; 0: serve waits kDefaultDrainSeconds for running requests
+  // What running requests get when the server is told to stop; unset: kDefaultDrainSeconds.
+  std::optional<int64_t> shutdown_timeout_s;
 };
 
 // Ranks and threads. One rank today; other sizes are refused while parsing.
@@ -137,7 +137,6 @@ struct GenerateOptions {
   std::optional<double> temperature, top_p, min_p;
   std::optional<int64_t> top_k;
   std::optional<double> presence_penalty, frequency_penalty, repetition_penalty;
-  std::optional<int64_t> sampling_seed;
   std::vector<std::string> stop;
   bool ignore_eos = false;
   bool stats = false;  // print time to first token and tokens per second

@@ -1,0 +1,146 @@
+// Flag rows: chat, complete, run-batch, logits, perplexity: what is special to each. Read by
+// flags.cpp only.
+#include "config/flag_rows.h"
+
+namespace moestro::config {
+namespace {
+
+using enum Kind;
+
+constexpr Flag kClient[] = {
+    honoured("--prompt", kText, "", "Text to complete", MOESTRO_FIELD(generate.prompt))
+        .on(Verb::kComplete)
+        .ours()
+        .common(),
+    honoured("--prompt-ids", kIntCsv, "", "Token ids to complete, comma-separated",
+             MOESTRO_FIELD(generate.prompt_ids))
+        .on(Verb::kComplete)
+        .ours()
+        .common(),
+    honoured("--temperature", kFloat, "", "0 takes the likeliest token; unset: the model's default",
+             MOESTRO_FIELD(generate.temperature))
+        .on(kGenerateVerbs)
+        .ours()
+        .range(0, 100)
+        .common(),
+    honoured("--top-p", kFloat, "",
+             "Sample from the likeliest tokens that together have this probability",
+             MOESTRO_FIELD(generate.top_p))
+        .on(kGenerateVerbs)
+        .ours()
+        .range(0, 1),
+    honoured("--top-k", kInt, "", "Sample from this many tokens; 0 is all",
+             MOESTRO_FIELD(generate.top_k))
+        .on(kGenerateVerbs)
+        .ours()
+        .at_least(-1),
+    honoured("--min-p", kFloat, "", "Leave out tokens less likely than this share of the best",
+             MOESTRO_FIELD(generate.min_p))
+        .on(kGenerateVerbs)
+        .ours()
+        .range(0, 1),
+    honoured("--presence-penalty", kFloat, "",
+             "Taken from the logit of every token already written",
+             MOESTRO_FIELD(generate.presence_penalty))
+        .on(kGenerateVerbs)
+        .ours()
+        .range(-2, 2),
+    honoured("--frequency-penalty", kFloat, "", "The same, times how often it was written",
+             MOESTRO_FIELD(generate.frequency_penalty))
+        .on(kGenerateVerbs)
+        .ours()
+        .range(-2, 2),
+    honoured("--repetition-penalty", kFloat, "",
+             "Divides the logits of tokens in prompt and answer",
+             MOESTRO_FIELD(generate.repetition_penalty))
+        .on(kGenerateVerbs)
+        .ours()
+        .range(0.01, 100),
+    honoured("--stop", kAppend, "", "Text that ends the answer; may be given again",
+             MOESTRO_FIELD(generate.stop))
+        .on(kGenerateVerbs)
+        .ours(),
+    honoured("--ignore-eos", kSwitch, "false", "Go on after the model's end token",
+             MOESTRO_FIELD(generate.ignore_eos))
+        .on(kGenerateVerbs)
+        .ours(),
+    refused("--input-file -i", kText, "", "Batch input: path or URL, JSON lines",
+            "run-batch is not built yet")
+        .nullable()
+        .on(Verb::kRunBatch),
+    refused("--output-file -o", kText, "", "Batch output: path or URL",
+            "run-batch is not built yet")
+        .nullable()
+        .on(Verb::kRunBatch),
+    refused("--output-tmp-dir", kText, "", "Where the output is kept before upload",
+            "run-batch is not built yet")
+        .nullable()
+        .on(Verb::kRunBatch),
+    refused("--enable-metrics", kSwitch, "false", "Start a metrics server beside the batch",
+            "run-batch is not built yet")
+        .on(Verb::kRunBatch),
+    refused("--host", kText, "127.0.0.1", "Address of the metrics server",
+            "run-batch is not built yet")
+        .nullable()
+        .on(Verb::kRunBatch),
+    refused("--port", kInt, "8000", "Port of the metrics server", "run-batch is not built yet")
+        .on(Verb::kRunBatch),
+    refused("--url", kText, "0.0.0.0", "Deprecated address of the metrics server; use --host",
+            "run-batch is not built yet")
+        .deprecated("--host")
+        .on(Verb::kRunBatch),
+    no_effect("--url", kText, "http://localhost:8000/v1", "Address of the running server, with /v1",
+              "runs the model in this process; ask a server with any OpenAI client")
+        .on(Verb::kChat | Verb::kComplete),
+    no_effect("--model-name", kText, "", "Model to ask for; unset takes the first listed one",
+              "runs the model in this process; ask a server with any OpenAI client")
+        .on(Verb::kChat | Verb::kComplete),
+    no_effect("--api-key", kText, "", "Bearer key; else OPENAI_API_KEY",
+              "runs the model in this process; ask a server with any OpenAI client")
+        .on(Verb::kChat | Verb::kComplete),
+    honoured("--system-prompt", kText, "", "System message at the head of the conversation",
+             MOESTRO_FIELD(generate.system_prompt))
+        .on(Verb::kChat),
+    honoured("--quick -q", kText, "", "Answer this one message and exit",
+             MOESTRO_FIELD(generate.prompt))
+        .on(kGenerateVerbs),
+    honoured("--stats", kSwitch, "false", "Print time to first token and tokens per second",
+             MOESTRO_FIELD(generate.stats))
+        .on(Verb::kChat | Verb::kComplete),
+    honoured("--max-tokens", kInt, "", "Most tokens of the answer",
+             MOESTRO_FIELD(generate.max_tokens))
+        .on(kGenerateVerbs)
+        .at_least(1)
+        .common(),
+};
+
+constexpr Flag kTools[] = {
+    honoured("--input", kText, "",
+             "JSON file with prompts: a list of id lists, or of objects with ids",
+             MOESTRO_FIELD(tool.input))
+        .on(Verb::kLogits)
+        .ours()
+        .common(),
+    honoured("--output", kText, "",
+             "File for logits.<i>, float32 [tokens, vocabulary], as safetensors",
+             MOESTRO_FIELD(tool.output))
+        .on(Verb::kLogits)
+        .ours()
+        .common(),
+    honoured("--tokens", kText, "", "Safetensors file of token windows, int32 [windows, tokens]",
+             MOESTRO_FIELD(tool.tokens))
+        .on(Verb::kPerplexity)
+        .ours()
+        .common(),
+    honoured("--name", kText, "eval.text", "Tensor of that file", MOESTRO_FIELD(tool.tensor_name))
+        .on(Verb::kPerplexity)
+        .ours()
+        .common(),
+};
+
+}  // namespace
+
+FlagGroup client_flags() { return {"client", "Prompts and sampling", kGenerateVerbs, kClient}; }
+FlagGroup tools_flags() { return {"tools", "Logits and perplexity", kGenerateVerbs, kTools}; }
+
+}  // namespace moestro::config
