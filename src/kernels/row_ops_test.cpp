@@ -254,6 +254,22 @@ TEST_P(RowOpsTable, LogitsOpsAgreeWithTheReference) {
   }
 }
 
+// One element's sum is exp itself.
+TEST_P(RowOpsTable, ExpIsWithinTwoUlp) {
+  double worst = 0;
+  for (float x = -87; x < 88.5f; x += 0.00713f) {
+    const double want = std::exp(static_cast<double>(x));
+    const double got = ops().sum_exp(&x, 1, 0, 1, -INFINITY);
+    worst = std::max(worst, std::fabs(got / want - 1));
+  }
+  EXPECT_LE(worst, 2e-7);
+  const float zero = 0, low = -INFINITY, tiny = -104.5f, high = 89;
+  EXPECT_EQ(ops().sum_exp(&zero, 1, 0, 1, -INFINITY), 1);
+  EXPECT_EQ(ops().sum_exp(&low, 1, 0, 1, -INFINITY), 0);
+  EXPECT_LE(ops().sum_exp(&tiny, 1, 0, 1, -INFINITY), 1e-44);
+  EXPECT_GE(ops().sum_exp(&high, 1, 0, 1, -INFINITY), 3.4e38);
+}
+
 std::string table_name(const ::testing::TestParamInfo<size_t>& info) {
   return std::string(row_ops()[info.param].name);
 }

@@ -72,23 +72,43 @@ struct BlockRows {
   const float* value[kBlock];
 };
 
+// Asks for a row that a later block will read. Row by row the hardware does not see the stride
+// coming.
+static void prefetch_row(const tensor::PagedView& view, const std::byte* row, int32_t offset,
+                         int32_t dim) {
+  const int64_t size = view.dtype == DType::kBF16 ? 2 : 4;
+  for (int64_t i = 0; i < dim * size; i += 64)
+    _mm_prefetch(reinterpret_cast<const char*>(row + offset * size + i), _MM_HINT_T0);
+}
+
+// Rows of indices [first, first + n) of a tile; those one block later, below `end`, are asked for.
 static void read_block(const AttentionCall& call, const AttentionTile& tile, int32_t first,
-                       int32_t n, const TileScratch& s, BlockRows& rows) {
+                       int32_t n, int32_t end, const TileScratch& s, BlockRows& rows) {
   const StepInput& step = *call.step;
   const int32_t* selected = call.is_sparse(tile.token)
                                 ? call.selected + int64_t{tile.token} * call.max_selected
                                 : nullptr;
   const int32_t page_size = call.key.page_size;
+  const int32_t key_offset = tile.kv_head * call.key_dim,
+                value_offset = tile.kv_head * call.value_dim;
   for (int32_t i = 0; i < n; ++i) {
+    if (const int32_t later = first + i + kBlock; later < end) {
+      const int32_t position = selected ? selected[later] : later;
+      const int32_t page = step.block_of(tile.token, position, page_size),
+                    offset = position % page_size;
+      prefetch_row(call.key, call.key.row(page, offset), key_offset, call.key_dim);
+      if (!call.value_in_key)
+        prefetch_row(call.value, call.value.row(page, offset), value_offset, call.value_dim);
+    }
     const int32_t position = selected ? selected[first + i] : first + i;
     const int32_t page = step.block_of(tile.token, position, page_size),
                   offset = position % page_size;
-    rows.key[i] = readable_row(call.key, call.key.row(page, offset), tile.kv_head * call.key_dim,
-                               call.key_dim, s.keys + i * s.key_stride);
-    rows.value[i] = call.value_in_key ? rows.key[i]
-                                      : readable_row(call.value, call.value.row(page, offset),
-                                                     tile.kv_head * call.value_dim, call.value_dim,
-                                                     s.values + i * s.value_stride);
+    rows.key[i] = readable_row(call.key, call.key.row(page, offset), key_offset, call.key_dim,
+                               s.keys + i * s.key_stride);
+    rows.value[i] = call.value_in_key
+                        ? rows.key[i]
+                        : readable_row(call.value, call.value.row(page, offset), value_offset,
+                                       call.value_dim, s.values + i * s.value_stride);
   }
 }
 
@@ -238,7 +258,7 @@ static void walk_segment(const AttentionCall& call, const AttentionTile& tile, i
   BlockRows block;
   for (int32_t first = begin; first < end; first += kBlock) {
     const int32_t n = std::min(kBlock, end - first);
-    read_block(call, tile, first, n, s, block);
+    read_block(call, tile, first, n, end, s, block);
     score_block(s.q, s.key_stride, tile.rows(), block.key, n, padded_dim(call.key_dim, kLanes),
                 s.scores);
     softmax_block(call, tile, first, s, state);

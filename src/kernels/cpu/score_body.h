@@ -38,7 +38,8 @@ static const float* readable_row(const tensor::PagedView& view, const std::byte*
     return copy;
   }
   const auto* values = reinterpret_cast<const float*>(row) + offset;
-  if (dim == padded) return values;
+  // Rows at multiples of a kilobyte would evict one another from the first-level cache.
+  if (dim == padded && view.row_bytes % 1024 != 0) return values;
   copy_padded(values, dim, padded, copy);
   return copy;
 }
@@ -65,15 +66,19 @@ static void dot_tile(const float* q, int64_t q_stride, const float* const* key, 
       for (int p = 0; p < P; ++p) sums[r][p] = fma(row, k[p], sums[r][p]);
     }
   }
+  // Four sums of lanes at a time, in the order of the flattened array.
+  constexpr int kSums = R * P;
+  alignas(16) float flat[(kSums + 3) / 4 * 4];
+  const Vec* all = &sums[0][0];
+#pragma GCC unroll 8
+  for (int i = 0; i < kSums; i += 4)
+    _mm_store_ps(flat + i,
+                 sum_lanes(all[i], all[i + 1 < kSums ? i + 1 : i], all[i + 2 < kSums ? i + 2 : i],
+                           all[i + 3 < kSums ? i + 3 : i]));
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    const __m128 four = sum_lanes(sums[r][0], sums[r][P > 1 ? 1 : 0], sums[r][P > 2 ? 2 : 0],
-                                  sums[r][P > 3 ? 3 : 0]);
-    float* out = scores + r * kBlock;
-    if constexpr (P == 4) _mm_storeu_ps(out, four);
-    if constexpr (P == 2 || P == 3) _mm_storel_pi(reinterpret_cast<__m64*>(out), four);
-    if constexpr (P == 3) _mm_store_ss(out + 2, _mm_movehl_ps(four, four));
-    if constexpr (P == 1) _mm_store_ss(out, four);
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) scores[r * kBlock + p] = flat[r * P + p];
   }
 }
 
