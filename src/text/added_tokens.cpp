@@ -34,8 +34,8 @@ void AddedTokenSearch::add(const AddedToken& token, std::string_view pattern) {
   tokens_.push_back({token.id, token.single_word, token.lstrip, token.rstrip});
 }
 
-const AddedTokenSearch::Entry* AddedTokenSearch::find(std::string_view text, size_t from, size_t& begin,
-                                                      size_t& end) const {
+const AddedTokenSearch::Entry* AddedTokenSearch::find(std::string_view text, size_t from,
+                                                      size_t& begin, size_t& end) const {
   if (tokens_.empty()) return nullptr;
   for (size_t start = from; start < text.size(); ++start) {
     uint32_t node = start_[static_cast<uint8_t>(text[start])];
@@ -59,7 +59,8 @@ const AddedTokenSearch::Entry* AddedTokenSearch::find(std::string_view text, siz
 bool AddedTokenSearch::stands_alone(std::string_view text, size_t begin, size_t end) {
   const CharTable& table = CharTable::get();
   size_t length;
-  if (begin > 0 && table[decode_utf8(text, previous_char(text, begin), length)] & kWord) return false;
+  if (begin > 0 && table[decode_utf8(text, previous_char(text, begin), length)] & kWord)
+    return false;
   return end >= text.size() || !(table[decode_utf8(text, end, length)] & kWord);
 }
 

@@ -1,6 +1,6 @@
-// Tokens that are cut out of the text before anything else: special tokens and other whole strings (6.2 steps 1 and 2).
-// AddedTokenSearch finds one group of them (those compared with the raw, or with the normalized text); immutable after
-// load, any thread.
+// Tokens that are cut out of the text before anything else: special tokens and other whole strings
+// (6.2 steps 1 and 2). AddedTokenSearch finds one group of them (those compared with the raw, or
+// with the normalized text); immutable after load, any thread.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -22,12 +22,13 @@ struct AddedToken {
 
 class AddedTokenSearch {
  public:
-  // `pattern` is what to look for: the content, or its normalized form. Empty patterns are never found.
+  // `pattern` is what to look for: the content, or its normalized form. Empty patterns are never
+  // found.
   void add(const AddedToken& token, std::string_view pattern);
   bool empty() const { return tokens_.empty(); }
 
-  // Cuts text at the leftmost-longest occurrences. Calls text_piece(std::string_view, size_t offset) for non-empty
-  // text between them and token(int32_t id) for each, in order.
+  // Cuts text at the leftmost-longest occurrences. Calls text_piece(std::string_view, size_t
+  // offset) for non-empty text between them and token(int32_t id) for each, in order.
   template <class TextPiece, class TokenId>
   void split(std::string_view text, TextPiece&& text_piece, TokenId&& token) const {
     size_t done = 0, from = 0, begin = 0, end = 0;

@@ -13,12 +13,13 @@ namespace moestro::text {
 namespace {
 
 constexpr std::string_view kWordStart = "\u2581";
-constexpr size_t kShortWord = 40;            // symbols; below, scanning for the minimum beats a heap
+constexpr size_t kShortWord = 40;  // symbols; below, scanning for the minimum beats a heap
 constexpr size_t kMaxPieceBytes = 1u << 30;  // positions are 32 bits wide
 
 // Whether a word start follows another character somewhere in `content`.
 bool spans_words(std::string_view content) {
-  for (size_t at = content.find(kWordStart); at != std::string_view::npos; at = content.find(kWordStart, at + 3))
+  for (size_t at = content.find(kWordStart); at != std::string_view::npos;
+       at = content.find(kWordStart, at + 3))
     if (at >= 3 ? content.substr(at - 3, 3) != kWordStart : at > 0) return true;
   return false;
 }
@@ -27,8 +28,10 @@ bool spans_words(std::string_view content) {
 
 BpeScratch::BpeScratch() : cache(kCacheWords) {}
 
-Bpe::Bpe(const Vocabulary& vocabulary, BpeOptions options) : vocabulary_(vocabulary), options_(options) {
-  cut_at_words_ = !options.byte_level && !options.ignore_merges && vocabulary.find(kWordStart) != kNoToken;
+Bpe::Bpe(const Vocabulary& vocabulary, BpeOptions options)
+    : vocabulary_(vocabulary), options_(options) {
+  cut_at_words_ =
+      !options.byte_level && !options.ignore_merges && vocabulary.find(kWordStart) != kNoToken;
 }
 
 void Bpe::reserve(size_t merges) {
@@ -46,7 +49,8 @@ Status Bpe::add_merge(std::string_view left, std::string_view right) {
   whole += right;
   const int32_t result = vocabulary_.find(whole);
   if (result == kNoToken)
-    return data_loss(format("merge {} makes the token {}, which the vocabulary lacks", number, whole.substr(0, 80)));
+    return data_loss(format("merge {} makes the token {}, which the vocabulary lacks", number,
+                            whole.substr(0, 80)));
   if (left.empty() || right.empty()) return data_loss(format("merge {} has an empty part", number));
   if (results_.size() * 2 >= table_.size()) {
     std::vector<Slot> old(table_.size() * 2 + 16 == 16 ? 32 : table_.size() * 2);
@@ -60,7 +64,8 @@ Status Bpe::add_merge(std::string_view left, std::string_view right) {
   }
   const uint64_t pair = static_cast<uint64_t>(a) << 32 | static_cast<uint32_t>(b);
   size_t slot = hash_pair(pair) & (table_.size() - 1);
-  while (table_[slot].pair != kEmpty && table_[slot].pair != pair) slot = (slot + 1) & (table_.size() - 1);
+  while (table_[slot].pair != kEmpty && table_[slot].pair != pair)
+    slot = (slot + 1) & (table_.size() - 1);
   table_[slot] = {pair, static_cast<uint32_t>(number)};  // of two equal pairs the later rank counts
   results_.push_back(result);
   if (cut_at_words_ && spans_words(whole)) cut_at_words_ = false;
@@ -73,10 +78,13 @@ void Bpe::build() {
   for (uint32_t b = 0; b < 256; ++b) {
     const auto byte = static_cast<uint8_t>(b);
     const char ascii = static_cast<char>(b);
-    if (options_.byte_level) byte_ids_[b] = vocabulary_.find(byte_to_mapped(byte));
-    else byte_ids_[b] = b < 128 ? vocabulary_.find({&ascii, 1}) : kNoToken;
+    if (options_.byte_level)
+      byte_ids_[b] = vocabulary_.find(byte_to_mapped(byte));
+    else
+      byte_ids_[b] = b < 128 ? vocabulary_.find({&ascii, 1}) : kNoToken;
     all_bytes_known_ &= byte_ids_[b] != kNoToken;
-    fallback_ids_[b] = options_.byte_fallback ? vocabulary_.find(format("<0x{:02X}>", b)) : kNoToken;
+    fallback_ids_[b] =
+        options_.byte_fallback ? vocabulary_.find(format("<0x{:02X}>", b)) : kNoToken;
   }
 }
 
@@ -98,7 +106,8 @@ void Bpe::encode(std::string_view word, BpeScratch& scratch, std::vector<int32_t
   }
   if (!cut_at_words_) return encode_piece(word, scratch, out);
   size_t start = 0;
-  for (size_t at = word.find(kWordStart); at != std::string_view::npos; at = word.find(kWordStart, at + 3)) {
+  for (size_t at = word.find(kWordStart); at != std::string_view::npos;
+       at = word.find(kWordStart, at + 3)) {
     if (at == start || (at >= 3 && word.substr(at - 3, 3) == kWordStart)) continue;
     encode_piece(word.substr(start, at - start), scratch, out);
     start = at;
@@ -106,9 +115,11 @@ void Bpe::encode(std::string_view word, BpeScratch& scratch, std::vector<int32_t
   encode_piece(word.substr(start), scratch, out);
 }
 
-void Bpe::encode_piece(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& out) const {
+void Bpe::encode_piece(std::string_view word, BpeScratch& scratch,
+                       std::vector<int32_t>& out) const {
   if (word.empty()) return;
-  if (word.size() > sizeof(BpeScratch::CachedWord::text)) return encode_uncached(word, scratch, out);
+  if (word.size() > sizeof(BpeScratch::CachedWord::text))
+    return encode_uncached(word, scratch, out);
   BpeScratch::CachedWord& cached = scratch.cache[hash_bytes(word) & (BpeScratch::kCacheWords - 1)];
   if (cached.length == word.size() && std::memcmp(cached.text, word.data(), word.size()) == 0) {
     out.insert(out.end(), cached.ids, cached.ids + cached.num_ids);
@@ -124,7 +135,8 @@ void Bpe::encode_piece(std::string_view word, BpeScratch& scratch, std::vector<i
   std::copy(out.begin() + static_cast<ptrdiff_t>(before), out.end(), cached.ids);
 }
 
-void Bpe::encode_uncached(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& out) const {
+void Bpe::encode_uncached(std::string_view word, BpeScratch& scratch,
+                          std::vector<int32_t>& out) const {
   scratch.symbols.clear();
   std::string_view text = word;
   const bool by_bytes = options_.byte_level && all_bytes_known_;
@@ -140,19 +152,23 @@ void Bpe::encode_uncached(std::string_view word, BpeScratch& scratch, std::vecto
   } else {
     start_symbols(text, scratch.symbols);
   }
-  if (scratch.symbols.size() <= kShortWord) merge_short(scratch, out);
-  else merge_long(scratch, out);
+  if (scratch.symbols.size() <= kShortWord)
+    merge_short(scratch, out);
+  else
+    merge_long(scratch, out);
 }
 
-// One symbol per character; what the vocabulary lacks becomes byte tokens, else the unknown token, else nothing. An
-// unknown token waits for the next known character (that is when the reference emits it, so byte tokens overtake it).
+// One symbol per character; what the vocabulary lacks becomes byte tokens, else the unknown token,
+// else nothing. An unknown token waits for the next known character (that is when the reference
+// emits it, so byte tokens overtake it).
 void Bpe::start_symbols(std::string_view text, std::vector<int32_t>& out) const {
   bool unk_pending = false;
   for (size_t pos = 0; pos < text.size();) {
     const size_t length = utf8_length(text[pos]);
     const std::string_view c = text.substr(pos, length);
     pos += length;
-    const int32_t id = length == 1 && !options_.byte_level ? byte_ids_[static_cast<uint8_t>(c[0])] : vocabulary_.find(c);
+    const int32_t id = length == 1 && !options_.byte_level ? byte_ids_[static_cast<uint8_t>(c[0])]
+                                                           : vocabulary_.find(c);
     if (id != kNoToken) {
       if (unk_pending) out.push_back(options_.unk_id);
       unk_pending = false;
@@ -194,11 +210,13 @@ void Bpe::merge_short(BpeScratch& scratch, std::vector<int32_t>& out) const {
   out.insert(out.end(), ids, ids + n);
 }
 
-// A linked list of symbols and a heap of (rank, position); an entry whose pair has changed since is skipped.
+// A linked list of symbols and a heap of (rank, position); an entry whose pair has changed since is
+// skipped.
 void Bpe::merge_long(BpeScratch& scratch, std::vector<int32_t>& out) const {
   constexpr int32_t kEnd = -1;
   std::vector<int32_t>&ids = scratch.symbols, &previous = scratch.previous, &next = scratch.next;
-  std::vector<uint32_t>& ranks = scratch.ranks;  // of the pair that starts at a position; kNoRank also if it is gone
+  std::vector<uint32_t>& ranks =
+      scratch.ranks;  // of the pair that starts at a position; kNoRank also if it is gone
   std::vector<uint64_t>& heap = scratch.heap;
   const size_t n = ids.size();
   previous.resize(n);
@@ -236,7 +254,8 @@ void Bpe::merge_long(BpeScratch& scratch, std::vector<int32_t>& out) const {
     push(at);
     if (previous[at] != kEnd) push(static_cast<size_t>(previous[at]));
   }
-  for (int32_t i = 0; i != kEnd; i = next[static_cast<size_t>(i)]) out.push_back(ids[static_cast<size_t>(i)]);
+  for (int32_t i = 0; i != kEnd; i = next[static_cast<size_t>(i)])
+    out.push_back(ids[static_cast<size_t>(i)]);
 }
 
 }  // namespace moestro::text

@@ -1,6 +1,6 @@
-// Byte pair encoding of one pre-token (reference/models.md 6.3): start symbols, then the adjacent pair of lowest rank,
-// leftmost first, until none is left. Immutable after build(); encode() from any thread with that thread's BpeScratch.
-// O(n log n) in the length of the pre-token.
+// Byte pair encoding of one pre-token (reference/models.md 6.3): start symbols, then the adjacent
+// pair of lowest rank, leftmost first, until none is left. Immutable after build(); encode() from
+// any thread with that thread's BpeScratch. O(n log n) in the length of the pre-token.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -18,7 +18,8 @@ struct BpeOptions {
   bool fuse_unk = false;
   bool byte_fallback = false;
   bool ignore_merges = false;
-  // Pre-tokens are raw bytes and the vocabulary is written in the ByteLevel alphabet; else both are plain text.
+  // Pre-tokens are raw bytes and the vocabulary is written in the ByteLevel alphabet; else both are
+  // plain text.
   bool byte_level = false;
 };
 
@@ -61,7 +62,9 @@ class Bpe {
     uint32_t rank = 0;
   };
   static constexpr uint64_t kEmpty = ~uint64_t{0};
-  static size_t hash_pair(uint64_t pair) { return static_cast<size_t>((pair * 0x9e3779b97f4a7c15u) >> 20); }
+  static size_t hash_pair(uint64_t pair) {
+    return static_cast<size_t>((pair * 0x9e3779b97f4a7c15u) >> 20);
+  }
 
   uint32_t rank(int32_t left, int32_t right) const;
   void encode_piece(std::string_view piece, BpeScratch& scratch, std::vector<int32_t>& out) const;
@@ -74,11 +77,13 @@ class Bpe {
   BpeOptions options_;
   std::vector<Slot> table_;       // pair of ids -> rank; open addressing, at most half full
   std::vector<int32_t> results_;  // [rank]
-  std::array<int32_t, 256> byte_ids_{};  // start symbol of a byte (byte level) or of an ASCII character
+  std::array<int32_t, 256>
+      byte_ids_{};  // start symbol of a byte (byte level) or of an ASCII character
   std::array<int32_t, 256> fallback_ids_{};  // "<0xAB>"
   bool all_bytes_known_ = false;
-  // SentencePiece-style vocabularies never merge across the start of a word ("▁" after anything else): then a text
-  // without pre-tokenizer can be cut there, which makes it a sequence of cacheable words.
+  // SentencePiece-style vocabularies never merge across the start of a word ("▁" after anything
+  // else): then a text without pre-tokenizer can be cut there, which makes it a sequence of
+  // cacheable words.
   bool cut_at_words_ = false;
 };
 

@@ -20,9 +20,12 @@ int byte_of_token(std::string_view token) {
   int value = 0;
   for (const char c : token.substr(3, 2)) {
     const char l = static_cast<char>(c | 32);
-    if (c >= '0' && c <= '9') value = value * 16 + (c - '0');
-    else if (l >= 'a' && l <= 'f') value = value * 16 + (l - 'a' + 10);
-    else return -1;
+    if (c >= '0' && c <= '9')
+      value = value * 16 + (c - '0');
+    else if (l >= 'a' && l <= 'f')
+      value = value * 16 + (l - 'a' + 10);
+    else
+      return -1;
   }
   return value;
 }
@@ -38,8 +41,8 @@ size_t unfinished_tail(std::string_view bytes) {
     if (back >= needed) return 0;
     if (back >= 2) {
       const auto second = static_cast<unsigned char>(tail[1]);
-      if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) ||
-          (lead == 0xf4 && second > 0x8f))
+      if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
+          (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f))
         return 0;
     }
     return back;
@@ -47,8 +50,8 @@ size_t unfinished_tail(std::string_view bytes) {
   return 0;
 }
 
-void replace_all(std::string_view text, const Pattern& pattern, std::string_view with, RegexScratch& scratch,
-                 std::string& out) {
+void replace_all(std::string_view text, const Pattern& pattern, std::string_view with,
+                 RegexScratch& scratch, std::string& out) {
   size_t done = 0;
   pattern.for_each(text, scratch, [&](size_t begin, size_t end) {
     out.append(text.substr(done, begin - done)).append(with);
@@ -72,9 +75,10 @@ Result<DecodeProgram> DecodeProgram::parse(const json::value* section) {
     fused |= step.kind == Kind::kJoin || step.kind == Kind::kByteLevel || step.kind == Kind::kFuse;
     if (!step.fused) continue;
     const auto& literal = step.pattern.literal_text();
-    const bool one_character = literal && !literal->empty() && utf8_length((*literal)[0]) == literal->size();
-    step.streams = step.kind == Kind::kFuse || step.kind == Kind::kStrip || step.kind == Kind::kMetaspace ||
-                   (step.kind == Kind::kReplace && one_character);
+    const bool one_character =
+        literal && !literal->empty() && utf8_length((*literal)[0]) == literal->size();
+    step.streams = step.kind == Kind::kFuse || step.kind == Kind::kStrip ||
+                   step.kind == Kind::kMetaspace || (step.kind == Kind::kReplace && one_character);
   }
   return out;
 }
@@ -87,7 +91,8 @@ Status DecodeProgram::add_strip(const json::object& o, Step& step) {
   if (step.text.empty() || utf8_length(step.text[0]) != step.text.size())
     return unsupported("the content of Strip must be one character");
   if (start < 0 || stop < 0 || start > 1024 || stop > 1024)
-    return unsupported(format("Strip of {} and {} characters; 0 to 1024 are supported", start, stop));
+    return unsupported(
+        format("Strip of {} and {} characters; 0 to 1024 are supported", start, stop));
   step.start = static_cast<size_t>(start);
   step.stop = static_cast<size_t>(stop);
   return {};
@@ -100,7 +105,8 @@ Status DecodeProgram::add(const json::value& section, int depth) {
   if (type == "Sequence") {
     const json::value* list = json::find(*o, "decoders");
     if (!list || !list->is_array()) return unsupported("a Sequence without a list \"decoders\"");
-    if (depth >= kMaxDepth) return unsupported(format("Sequences nested deeper than {}", kMaxDepth));
+    if (depth >= kMaxDepth)
+      return unsupported(format("Sequences nested deeper than {}", kMaxDepth));
     for (const json::value& inner : list->get_array()) MOESTRO_TRY(add(inner, depth + 1));
     return {};
   }
@@ -143,27 +149,38 @@ std::string DecodeProgram::token_bytes(std::string_view content) const {
   for (const Step& step : steps_) {
     std::string out;
     switch (step.kind) {
-      case Kind::kByteLevel: append_unmapped(out, text); return out;  // bytes from here on, not characters
+      case Kind::kByteLevel:
+        append_unmapped(out, text);
+        return out;  // bytes from here on, not characters
       case Kind::kByteFallback:
-        if (const int byte = byte_of_token(text); byte >= 0) return std::string(1, static_cast<char>(byte));
+        if (const int byte = byte_of_token(text); byte >= 0)
+          return std::string(1, static_cast<char>(byte));
         continue;
-      case Kind::kReplace: replace_all(text, step.pattern, step.text, scratch, out); break;
-      case Kind::kMetaspace: replace_all(text, step.pattern, " ", scratch, out); break;
+      case Kind::kReplace:
+        replace_all(text, step.pattern, step.text, scratch, out);
+        break;
+      case Kind::kMetaspace:
+        replace_all(text, step.pattern, " ", scratch, out);
+        break;
       case Kind::kStrip:
         if (step.fused) continue;
         out = text;  // a strip of every token is rare enough to leave to the stream
         break;
       case Kind::kJoin:
-      case Kind::kFuse: continue;
+      case Kind::kFuse:
+        continue;
     }
     text = std::move(out);
   }
   return text;
 }
 
-DecodeStream::DecodeStream(const DecodeProgram& program) : program_(program), states_(program.steps_.size()) {}
+DecodeStream::DecodeStream(const DecodeProgram& program)
+    : program_(program), states_(program.steps_.size()) {}
 
-void DecodeStream::push(std::string_view token_content, std::string& out) { feed(0, token_content, out); }
+void DecodeStream::push(std::string_view token_content, std::string& out) {
+  feed(0, token_content, out);
+}
 
 void DecodeStream::finish(std::string& out) {
   end(0, out);
@@ -183,17 +200,21 @@ void DecodeStream::feed(size_t index, std::string_view text, std::string& out) {
     return;
   }
   switch (step.kind) {
-    case Kind::kFuse: return feed(index + 1, text, out);
+    case Kind::kFuse:
+      return feed(index + 1, text, out);
     case Kind::kJoin:
       if (state.count++) feed(index + 1, " ", out);
       return feed(index + 1, text, out);
-    case Kind::kByteLevel: return feed_bytes(index, text, out);
-    case Kind::kByteFallback: return feed_byte_token(index, text, out);
+    case Kind::kByteLevel:
+      return feed_bytes(index, text, out);
+    case Kind::kByteFallback:
+      return feed_byte_token(index, text, out);
     case Kind::kStrip:
       if (step.fused) return feed_strip(index, text, out);
       break;
     case Kind::kReplace:
-    case Kind::kMetaspace: break;
+    case Kind::kMetaspace:
+      break;
   }
   feed(index + 1, whole_token(step, text), out);
   if (!step.fused) ++state.count;
@@ -227,7 +248,8 @@ void DecodeStream::end_byte_run(size_t index, std::string& out) {
   for (size_t i = 0; i < run.size(); ++i) feed(index + 1, kReplacementCharacter, out);
 }
 
-// Drops the character at the start at most step.start times, and holds back as many as may be dropped at the end.
+// Drops the character at the start at most step.start times, and holds back as many as may be
+// dropped at the end.
 void DecodeStream::feed_strip(size_t index, std::string_view text, std::string& out) {
   const Step& step = program_.steps_[index];
   State& state = states_[index];
@@ -261,8 +283,11 @@ std::string DecodeStream::whole_token(const Step& step, std::string_view token) 
     replace_all(token, step.pattern, state.count == 0 && step.drop_first ? "" : " ", scratch_, out);
   } else {
     const size_t unit = step.text.size();
-    for (size_t n = 0; n < step.start && token.substr(0, unit) == step.text; ++n) token.remove_prefix(unit);
-    for (size_t n = 0; n < step.stop && token.size() >= unit && token.substr(token.size() - unit) == step.text; ++n)
+    for (size_t n = 0; n < step.start && token.substr(0, unit) == step.text; ++n)
+      token.remove_prefix(unit);
+    for (size_t n = 0;
+         n < step.stop && token.size() >= unit && token.substr(token.size() - unit) == step.text;
+         ++n)
       token.remove_suffix(unit);
     out = token;
   }
@@ -280,7 +305,8 @@ void DecodeStream::end(size_t index, std::string& out) {
       append_unmapped(bytes, text);
       text = repair_utf8(bytes);
     } else if (step.kind == Kind::kByteFallback) {
-      if (const int byte = byte_of_token(text); byte >= 0) text = repair_utf8(std::string(1, static_cast<char>(byte)));
+      if (const int byte = byte_of_token(text); byte >= 0)
+        text = repair_utf8(std::string(1, static_cast<char>(byte)));
     } else {
       text = whole_token(step, text);
     }

@@ -1,9 +1,11 @@
-// The "decoder" section of a tokenizer.json, as a chain of streaming stages: null (tokens joined by spaces), ByteLevel,
-// ByteFallback, Replace, Fuse, Strip, Metaspace, Sequence. DecodeProgram is immutable after load (any thread);
-// a DecodeStream is one text being decoded (one thread at a time) and must not outlive its program.
+// The "decoder" section of a tokenizer.json, as a chain of streaming stages: null (tokens joined by
+// spaces), ByteLevel, ByteFallback, Replace, Fuse, Strip, Metaspace, Sequence. DecodeProgram is
+// immutable after load (any thread); a DecodeStream is one text being decoded (one thread at a
+// time) and must not outlive its program.
 //
-// Up to a stage that fuses (ByteLevel, Fuse, or the implied join) stages see whole tokens; behind it they see fragments
-// of what the reference treats as one token. A stage that cannot work on fragments collects them until finish().
+// Up to a stage that fuses (ByteLevel, Fuse, or the implied join) stages see whole tokens; behind
+// it they see fragments of what the reference treats as one token. A stage that cannot work on
+// fragments collects them until finish().
 #pragma once
 #include <cstdint>
 #include <string>
@@ -22,7 +24,8 @@ class DecodeProgram {
   static Result<DecodeProgram> parse(const json::value* section);
   // The bytes that a token stands for in the middle of a text.
   std::string token_bytes(std::string_view content) const;
-  // The program is ByteLevel alone: decoding is concatenating token_bytes() and repairing the result.
+  // The program is ByteLevel alone: decoding is concatenating token_bytes() and repairing the
+  // result.
   bool only_byte_level() const { return steps_.size() == 1 && steps_[0].kind == Kind::kByteLevel; }
 
  private:
@@ -30,9 +33,10 @@ class DecodeProgram {
   enum class Kind { kJoin, kByteLevel, kByteFallback, kReplace, kFuse, kStrip, kMetaspace };
   struct Step {
     Kind kind = Kind::kFuse;
-    bool fused = false;          // gets fragments of one token
-    Pattern pattern;             // Replace
-    std::string text;            // Replace: the replacement; Strip: the character; Metaspace: what becomes a space
+    bool fused = false;  // gets fragments of one token
+    Pattern pattern;     // Replace
+    std::string
+        text;  // Replace: the replacement; Strip: the character; Metaspace: what becomes a space
     size_t start = 0, stop = 0;  // Strip: how many characters at most
     bool drop_first = false;     // Metaspace: nothing instead of a space in the first token
     bool streams = true;         // works on fragments

@@ -1,5 +1,6 @@
-// The "normalizer" section of a tokenizer.json: null, Sequence, NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase,
-// Strip, StripAccents. Immutable after load; any thread, with that thread's RegexScratch.
+// The "normalizer" section of a tokenizer.json: null, Sequence, NFC, NFD, NFKC, NFKD, Prepend,
+// Replace, Lowercase, Strip, StripAccents. Immutable after load; any thread, with that thread's
+// RegexScratch.
 #pragma once
 #include <string>
 #include <string_view>
@@ -20,15 +21,26 @@ class Normalizer {
   std::string_view apply(std::string_view text, std::string& buffer, RegexScratch& scratch) const;
 
  private:
-  enum class Kind { kNfc, kNfd, kNfkc, kNfkd, kPrepend, kReplace, kLowercase, kStrip, kStripAccents };
+  enum class Kind {
+    kNfc,
+    kNfd,
+    kNfkc,
+    kNfkd,
+    kPrepend,
+    kReplace,
+    kLowercase,
+    kStrip,
+    kStripAccents
+  };
   struct Step {
     Kind kind;
-    std::string text;  // to prepend, or the replacement
-    Pattern pattern;   // to replace
+    std::string text;                  // to prepend, or the replacement
+    Pattern pattern;                   // to replace
     bool left = false, right = false;  // of Strip
   };
   Status add(const json::value& section, int depth);
-  static bool apply_step(const Step& step, std::string_view text, std::string& out, RegexScratch& scratch);
+  static bool apply_step(const Step& step, std::string_view text, std::string& out,
+                         RegexScratch& scratch);
 
   std::vector<Step> steps_;
 };

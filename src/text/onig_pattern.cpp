@@ -18,21 +18,31 @@ constexpr int kMaxRepeat = 1000;
 constexpr int kMaxNestedRepeat = 4;
 
 constexpr std::string_view kSpaceItems =
-    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{"
+    "205f}\\x{3000}";
 constexpr std::string_view kNotSpaceItems =
-    "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}"
+    "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}"
+    "\\x{200b}-\\x{2027}"
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}";
 constexpr std::string_view kWordItems =
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"
+    "\\x{1f170}-\\x{1f189}";
 constexpr std::string_view kHexItems = "0-9A-Fa-f";
 
 std::string hex_escape(uint32_t code) { return format("\\x{{{:x}}}", code); }
+
+bool is_binary_property(std::string_view name) {
+  for (const std::string_view known : {"Any", "ASCII", "Alphabetic", "Uppercase", "Lowercase",
+                                       "White_Space", "Emoji", "Ideographic", "Dash", "Math"})
+    if (name == known) return true;
+  return false;
+}
 
 // Class items for the characters of category `name` that PCRE2's tables lack.
 std::string newer_items(std::string_view name) {
   if (name == "Han") return "\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}";
   const std::pair<std::string_view, int> kinds[] = {
-      {"L", kLetter},   {"Lu", kUpper}, {"Ll", kLower},  {"Lt", kTitle},       {"Lm", kModifier},
+      {"L", kLetter},       {"Lu", kUpper}, {"Ll", kLower}, {"Lt", kTitle},      {"Lm", kModifier},
       {"Lo", kOtherLetter}, {"M", kMark},   {"N", kNumber}, {"P", kPunctuation}, {"S", kSymbol}};
   std::string out;
   for (const auto& [kind, bits] : kinds)
@@ -46,7 +56,7 @@ std::string newer_items(std::string_view name) {
 struct Atom {
   std::optional<uint32_t> code = {};
   std::string items = {};  // without brackets
-  bool negated = false;  // the complement of items
+  bool negated = false;    // the complement of items
 };
 
 class Translator {
@@ -55,7 +65,8 @@ class Translator {
 
   Result<std::string> run() {
     if (in_.size() > kMaxPatternBytes)
-      return unsupported(format("a pattern of {} bytes is over the limit of {}", in_.size(), kMaxPatternBytes));
+      return unsupported(
+          format("a pattern of {} bytes is over the limit of {}", in_.size(), kMaxPatternBytes));
     bool unbounded = false;
     MOESTRO_ASSIGN(std::string out, alternatives(0, unbounded));
     if (pos_ != in_.size()) return fail("unmatched )");
@@ -170,7 +181,8 @@ class Translator {
     return fail("group option not supported");
   }
 
-  // inner: whether the repeated element holds unbounded repetition. unbounded: set if this repetition is.
+  // inner: whether the repeated element holds unbounded repetition. unbounded: set if this
+  // repetition is.
   Result<std::string> quantifier(bool inner, bool& unbounded, bool repeatable) {
     std::string out;
     int least = 0, most = 0;
@@ -193,8 +205,10 @@ class Translator {
     if (!repeatable) return fail("repetition of something that has no width");
     if (inner && (most < 0 || most > kMaxNestedRepeat)) return fail("nested unbounded repetition");
     unbounded |= most < 0;
-    if (out.size() == 1 && take("+")) out += '+';  // possessive; after braces Ruby means a second repetition
-    else if (take("?")) out += '?';
+    if (out.size() == 1 && take("+"))
+      out += '+';  // possessive; after braces Ruby means a second repetition
+    else if (take("?"))
+      out += '?';
     if (peek() == '*' || peek() == '+' || peek() == '?') return fail("repetition of a repetition");
     return out;
   }
@@ -211,7 +225,8 @@ class Translator {
       int value = 0;
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
       if (error == std::errc::result_out_of_range) return kMaxRepeat + 1;
-      if (error != std::errc() || end != text.data() + text.size() || value < 0) return std::nullopt;
+      if (error != std::errc() || end != text.data() + text.size() || value < 0)
+        return std::nullopt;
       return value;
     };
     if (body.empty() || body == ",") return false;
@@ -229,26 +244,44 @@ class Translator {
     if (done()) return fail("trailing backslash");
     const uint32_t c = take_char();
     switch (c) {
-      case 'n': return Atom{.code = '\n'};
-      case 'r': return Atom{.code = '\r'};
-      case 't': return Atom{.code = '\t'};
-      case 'f': return Atom{.code = '\f'};
-      case 'v': return Atom{.code = '\v'};
-      case 'a': return Atom{.code = 7};
-      case 'e': return Atom{.code = 27};
-      case 's': return Atom{.items = std::string(kSpaceItems)};
-      case 'S': return Atom{.items = std::string(kNotSpaceItems)};
-      case 'w': return Atom{.items = std::string(kWordItems)};
-      case 'W': return Atom{.items = std::string(kWordItems), .negated = true};
-      case 'd': return Atom{.items = "\\p{Nd}"};
-      case 'D': return Atom{.items = "\\P{Nd}"};
-      case 'h': return Atom{.items = std::string(kHexItems)};
-      case 'H': return Atom{.items = std::string(kHexItems), .negated = true};
+      case 'n':
+        return Atom{.code = '\n'};
+      case 'r':
+        return Atom{.code = '\r'};
+      case 't':
+        return Atom{.code = '\t'};
+      case 'f':
+        return Atom{.code = '\f'};
+      case 'v':
+        return Atom{.code = '\v'};
+      case 'a':
+        return Atom{.code = 7};
+      case 'e':
+        return Atom{.code = 27};
+      case 's':
+        return Atom{.items = std::string(kSpaceItems)};
+      case 'S':
+        return Atom{.items = std::string(kNotSpaceItems)};
+      case 'w':
+        return Atom{.items = std::string(kWordItems)};
+      case 'W':
+        return Atom{.items = std::string(kWordItems), .negated = true};
+      case 'd':
+        return Atom{.items = "\\p{Nd}"};
+      case 'D':
+        return Atom{.items = "\\P{Nd}"};
+      case 'h':
+        return Atom{.items = std::string(kHexItems)};
+      case 'H':
+        return Atom{.items = std::string(kHexItems), .negated = true};
       case 'p':
-      case 'P': return property(c == 'P');
+      case 'P':
+        return property(c == 'P');
       case 'x':
-      case 'u': return hex(c == 'u');
-      default: break;
+      case 'u':
+        return hex(c == 'u');
+      default:
+        break;
     }
     if (c < 0x80 && ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z'))) {
       --pos_;
@@ -264,12 +297,16 @@ class Translator {
     const size_t most = braced ? 8 : four_digits ? 4 : 2;
     for (; digits < most && !done(); ++digits, ++pos_) {
       const char c = peek();
-      const int digit = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+      const int digit = c >= '0' && c <= '9'                 ? c - '0'
+                        : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                             : -1;
       if (digit < 0) break;
       code = code * 16 + static_cast<uint32_t>(digit);
     }
-    if (digits == 0 || (four_digits && digits != 4) || (braced && !take("}"))) return fail("bad hexadecimal escape");
-    if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return fail("code point out of range");
+    if (digits == 0 || (four_digits && digits != 4) || (braced && !take("}")))
+      return fail("bad hexadecimal escape");
+    if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
+      return fail("code point out of range");
     return Atom{.code = code};
   }
 
@@ -280,9 +317,13 @@ class Translator {
     if (close == std::string_view::npos || close - pos_ > 40) return fail("\\p{ without }");
     const std::string_view name = in_.substr(pos_, close - pos_);
     for (const char c : name)
-      if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_')) return fail("property name");
+      if (!((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_'))
+        return fail("property name");
     pos_ = close + 1;
-    return Atom{.items = "\\p{" + std::string(name) + "}" + newer_items(name), .negated = negated};
+    // PCRE2 reads a bare script name as "script extensions", which adds punctuation.
+    const std::string_view prefix = name.size() > 2 && !is_binary_property(name) ? "sc:" : "";
+    return Atom{.items = format("\\p{{{}{}}}", prefix, name) + newer_items(name),
+                .negated = negated};
   }
 
   // A whole class as an expression that matches exactly one character.
@@ -340,7 +381,9 @@ class Translator {
       return {};
     }
     items += hex_escape(*low.code);
-    if (peek() != '-' || pos_ + 1 >= in_.size() || in_[pos_ + 1] == ']' || in_.substr(pos_ + 1, 2) == "&&") return {};
+    if (peek() != '-' || pos_ + 1 >= in_.size() || in_[pos_ + 1] == ']' ||
+        in_.substr(pos_ + 1, 2) == "&&")
+      return {};
     ++pos_;
     MOESTRO_ASSIGN(Atom high, class_atom());
     if (!high.code || *high.code < *low.code) return fail("bad range");
@@ -363,6 +406,8 @@ class Translator {
 
 }  // namespace
 
-Result<std::string> pcre2_pattern(std::string_view onig_pattern) { return Translator(onig_pattern).run(); }
+Result<std::string> pcre2_pattern(std::string_view onig_pattern) {
+  return Translator(onig_pattern).run();
+}
 
 }  // namespace moestro::text

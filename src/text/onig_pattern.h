@@ -1,7 +1,8 @@
-// Rewrites a regular expression of a tokenizer.json (Oniguruma's Ruby syntax) for PCRE2. Called by regex.cpp at load.
-// Differences handled: class intersection and nested classes, \s \w \h, ^ and $ as line anchors, (?m) for "dot matches
-// all", {,n}, \uHHHH, categories newer than PCRE2's Unicode. Refused, because a hostile file could make matching
-// exponential or recursive: nested unbounded repetition, back references, calls, conditionals, verbs.
+// Rewrites a regular expression of a tokenizer.json (Oniguruma's Ruby syntax) for PCRE2. Called by
+// regex.cpp at load. Differences handled: class intersection and nested classes, \s \w \h, ^ and $
+// as line anchors, (?m) for "dot matches all", {,n}, \uHHHH, categories newer than PCRE2's Unicode.
+// Refused, because a hostile file could make matching exponential or recursive: nested unbounded
+// repetition, back references, calls, conditionals, verbs.
 #pragma once
 #include <string>
 #include <string_view>

@@ -21,7 +21,8 @@ Result<Pattern> Pattern::parse(const json::value& pattern) {
 
 Result<Pattern> Pattern::regex(std::string_view onig_pattern, bool allow_scanner) {
   if (allow_scanner)
-    if (const Scanner known = known_scanner(onig_pattern); known != Scanner::kNone) return scanner(known);
+    if (const Scanner known = known_scanner(onig_pattern); known != Scanner::kNone)
+      return scanner(known);
   Pattern out;
   MOESTRO_ASSIGN(out.regex_, Regex::compile(onig_pattern));
   return out;
@@ -39,7 +40,8 @@ Pattern Pattern::literal(std::string text) {
   return out;
 }
 
-bool Pattern::find(std::string_view text, size_t from, RegexScratch& scratch, size_t& begin, size_t& end) const {
+bool Pattern::find(std::string_view text, size_t from, RegexScratch& scratch, size_t& begin,
+                   size_t& end) const {
   if (scanner_ != Scanner::kNone) return scan(scanner_, text, from, begin, end);
   if (regex_) return regex_->find(text, from, scratch, begin, end);
   begin = text.find(*literal_, from);

@@ -1,6 +1,6 @@
-// What a Split or Replace step of a tokenizer.json looks for: {"String": …} or {"Regex": …}. Immutable after load; any
-// thread, with that thread's RegexScratch. Walks matches as the reference does: an empty match right behind another
-// match does not count.
+// What a Split or Replace step of a tokenizer.json looks for: {"String": …} or {"Regex": …}.
+// Immutable after load; any thread, with that thread's RegexScratch. Walks matches as the reference
+// does: an empty match right behind another match does not count.
 #pragma once
 #include <optional>
 #include <string>
@@ -39,7 +39,8 @@ class Pattern {
  private:
   static constexpr size_t npos = static_cast<size_t>(-1);
   static size_t char_length(char first);
-  bool find(std::string_view text, size_t from, RegexScratch& scratch, size_t& begin, size_t& end) const;
+  bool find(std::string_view text, size_t from, RegexScratch& scratch, size_t& begin,
+            size_t& end) const;
 
   Scanner scanner_ = Scanner::kNone;
   std::optional<Regex> regex_;

@@ -11,7 +11,8 @@ constexpr size_t kMaxTemplates = 16, kMaxParts = 64;
 
 Result<int32_t> checked_id(const json::value& v) {
   const int64_t* id = v.if_int64();
-  if (!id || *id < 0 || *id > kMaxTokenId) return data_loss(format("{} is no token id", json::dump(v).substr(0, 40)));
+  if (!id || *id < 0 || *id > kMaxTokenId)
+    return data_loss(format("{} is no token id", json::dump(v).substr(0, 40)));
   return static_cast<int32_t>(*id);
 }
 
@@ -27,14 +28,16 @@ Status PostProcessor::add(const json::value& section, int depth) {
   const json::object* o = section.if_object();
   if (!o) return unsupported(format("must be an object, not {}", json::kind_name(section)));
   MOESTRO_ASSIGN(const std::string type, json::get_string(*o, "type", ""));
-  if (templates_.size() >= kMaxTemplates) return unsupported(format("more than {} templates", kMaxTemplates));
+  if (templates_.size() >= kMaxTemplates)
+    return unsupported(format("more than {} templates", kMaxTemplates));
   if (type == "ByteLevel") return {};
   if (type == "TemplateProcessing") return add_template(*o);
   if (type == "BertProcessing" || type == "RobertaProcessing") return add_pair(*o);
   if (type == "Sequence") {
     const json::value* list = json::find(*o, "processors");
     if (!list || !list->is_array()) return unsupported("a Sequence without a list \"processors\"");
-    if (depth >= kMaxDepth) return unsupported(format("Sequences nested deeper than {}", kMaxDepth));
+    if (depth >= kMaxDepth)
+      return unsupported(format("Sequences nested deeper than {}", kMaxDepth));
     for (const json::value& inner : list->get_array()) MOESTRO_TRY(add(inner, depth + 1));
     return {};
   }
@@ -44,25 +47,30 @@ Status PostProcessor::add(const json::value& section, int depth) {
 Status PostProcessor::add_template(const json::object& o) {
   const json::value* single = json::find(o, "single");
   const json::value* specials = json::find(o, "special_tokens");
-  if (!single || !single->is_array()) return unsupported("TemplateProcessing without a list \"single\"");
-  if (single->get_array().size() > kMaxParts) return unsupported(format("a template of more than {} parts", kMaxParts));
+  if (!single || !single->is_array())
+    return unsupported("TemplateProcessing without a list \"single\"");
+  if (single->get_array().size() > kMaxParts)
+    return unsupported(format("a template of more than {} parts", kMaxParts));
   std::vector<Part> parts;
   for (const json::value& entry : single->get_array()) {
     const json::object* part = entry.if_object();
-    if (!part || part->size() != 1) return unsupported("a template part must be an object with one key");
+    if (!part || part->size() != 1)
+      return unsupported("a template part must be an object with one key");
     const std::string_view kind(part->begin()->key().data(), part->begin()->key().size());
     const json::object* body = part->begin()->value().if_object();
     if (!body || (kind != "SpecialToken" && kind != "Sequence"))
       return unsupported(format("template part \"{}\"", kind));
     MOESTRO_ASSIGN(const std::string id, json::get_string(*body, "id", ""));
     if (kind == "Sequence") {
-      if (id != "A") return unsupported(format("template for one text names the sequence \"{}\"", id));
+      if (id != "A")
+        return unsupported(format("template for one text names the sequence \"{}\"", id));
       parts.push_back({true, {}});
       continue;
     }
     const json::object* table = specials ? specials->if_object() : nullptr;
     const json::value* special = table ? json::find(*table, id) : nullptr;
-    const json::value* ids = special && special->is_object() ? json::find(special->get_object(), "ids") : nullptr;
+    const json::value* ids =
+        special && special->is_object() ? json::find(special->get_object(), "ids") : nullptr;
     if (!ids || !ids->is_array() || ids->get_array().size() > kMaxParts)
       return data_loss(format("\"special_tokens\" has no ids for \"{}\"", id));
     Part out;

@@ -1,5 +1,6 @@
-// The "post_processor" section of a tokenizer.json: null, ByteLevel (no effect on ids), TemplateProcessing,
-// BertProcessing, RobertaProcessing, Sequence. Immutable after load; any thread.
+// The "post_processor" section of a tokenizer.json: null, ByteLevel (no effect on ids),
+// TemplateProcessing, BertProcessing, RobertaProcessing, Sequence. Immutable after load; any
+// thread.
 #pragma once
 #include <cstdint>
 #include <vector>

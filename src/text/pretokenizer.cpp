@@ -47,12 +47,18 @@ Status Pretokenizer::add_metaspace(const json::object& o) {
   step.kind = Kind::kMetaspace;
   MOESTRO_ASSIGN(step.replacement, json::get_string(o, "replacement", "\u2581"));
   MOESTRO_ASSIGN(step.use_pattern, json::get_bool(o, "split", true));
-  MOESTRO_ASSIGN(const bool add_prefix_space, json::get_bool(o, "add_prefix_space", true));  // older files
-  MOESTRO_ASSIGN(const std::string scheme, json::get_string(o, "prepend_scheme", add_prefix_space ? "always" : "never"));
-  if (scheme == "first") step.prepend = Prepend::kFirst;
-  else if (scheme == "always") step.prepend = Prepend::kAlways;
-  else if (scheme == "never") step.prepend = Prepend::kNever;
-  else return unsupported(format("Metaspace with prepend_scheme \"{}\"", scheme));
+  MOESTRO_ASSIGN(const bool add_prefix_space,
+                 json::get_bool(o, "add_prefix_space", true));  // older files
+  MOESTRO_ASSIGN(const std::string scheme,
+                 json::get_string(o, "prepend_scheme", add_prefix_space ? "always" : "never"));
+  if (scheme == "first")
+    step.prepend = Prepend::kFirst;
+  else if (scheme == "always")
+    step.prepend = Prepend::kAlways;
+  else if (scheme == "never")
+    step.prepend = Prepend::kNever;
+  else
+    return unsupported(format("Metaspace with prepend_scheme \"{}\"", scheme));
   if (step.replacement.empty() || utf8_length(step.replacement[0]) != step.replacement.size())
     return unsupported("the replacement of Metaspace must be one character");
   steps_.push_back(std::move(step));
@@ -66,8 +72,10 @@ Status Pretokenizer::add(const json::value& section, int depth) {
   if (steps_.size() >= kMaxSteps) return unsupported(format("more than {} steps", kMaxSteps));
   if (type == "Sequence") {
     const json::value* list = json::find(*o, "pretokenizers");
-    if (!list || !list->is_array()) return unsupported("a Sequence without a list \"pretokenizers\"");
-    if (depth >= kMaxDepth) return unsupported(format("Sequences nested deeper than {}", kMaxDepth));
+    if (!list || !list->is_array())
+      return unsupported("a Sequence without a list \"pretokenizers\"");
+    if (depth >= kMaxDepth)
+      return unsupported(format("Sequences nested deeper than {}", kMaxDepth));
     for (const json::value& inner : list->get_array()) MOESTRO_TRY(add(inner, depth + 1));
     return {};
   }
@@ -111,43 +119,55 @@ Status Pretokenizer::add(const json::value& section, int depth) {
   return unsupported(format("type \"{}\" is not supported", type));
 }
 
-void Pretokenizer::split(std::string_view piece, bool at_start, RegexScratch& scratch, Sink& sink) const {
+void Pretokenizer::split(std::string_view piece, bool at_start, RegexScratch& scratch,
+                         Sink& sink) const {
   run(0, piece, at_start, Context{scratch, sink});
 }
 
-void Pretokenizer::run(size_t step, std::string_view text, bool at_start, const Context& context) const {
+void Pretokenizer::run(size_t step, std::string_view text, bool at_start,
+                       const Context& context) const {
   if (text.empty()) return;
   if (step == steps_.size()) return context.sink.pre_token(text);
   switch (steps_[step].kind) {
-    case Kind::kSplit: return run_split(step, text, at_start, context);
-    case Kind::kByteLevel: return run_byte_level(step, text, at_start, context);
-    case Kind::kMetaspace: return run_metaspace(step, text, at_start, context);
+    case Kind::kSplit:
+      return run_split(step, text, at_start, context);
+    case Kind::kByteLevel:
+      return run_byte_level(step, text, at_start, context);
+    case Kind::kMetaspace:
+      return run_metaspace(step, text, at_start, context);
   }
 }
 
 // Joins neighbouring spans; spans cover the text, in order.
-std::vector<Pretokenizer::Span> Pretokenizer::merge(const std::vector<Span>& spans, Behavior behavior) {
+std::vector<Pretokenizer::Span> Pretokenizer::merge(const std::vector<Span>& spans,
+                                                    Behavior behavior) {
   std::vector<Span> out;
   bool previous = false;
   if (behavior == Behavior::kMergedWithNext) {
     for (auto it = spans.rbegin(); it != spans.rend(); ++it) {
-      if (it->match && !previous && !out.empty()) out.back().begin = it->begin;
-      else out.push_back(*it);
+      if (it->match && !previous && !out.empty())
+        out.back().begin = it->begin;
+      else
+        out.push_back(*it);
       previous = it->match;
     }
     std::reverse(out.begin(), out.end());
     return out;
   }
   for (const Span& span : spans) {
-    const bool join = behavior == Behavior::kContiguous ? span.match == previous : span.match && !previous;
-    if (join && !out.empty()) out.back().end = span.end;
-    else out.push_back(span);
+    const bool join =
+        behavior == Behavior::kContiguous ? span.match == previous : span.match && !previous;
+    if (join && !out.empty())
+      out.back().end = span.end;
+    else
+      out.push_back(span);
     previous = span.match;
   }
   return out;
 }
 
-void Pretokenizer::run_split(size_t index, std::string_view text, bool at_start, const Context& context) const {
+void Pretokenizer::run_split(size_t index, std::string_view text, bool at_start,
+                             const Context& context) const {
   const Step& step = steps_[index];
   const auto pass_on = [&](size_t begin, size_t end) {
     run(index + 1, text.substr(begin, end - begin), at_start && begin == 0, context);
@@ -173,7 +193,8 @@ void Pretokenizer::run_split(size_t index, std::string_view text, bool at_start,
   for (const Span& joined : merge(spans, step.behavior)) pass_on(joined.begin, joined.end);
 }
 
-void Pretokenizer::run_byte_level(size_t index, std::string_view text, bool at_start, const Context& context) const {
+void Pretokenizer::run_byte_level(size_t index, std::string_view text, bool at_start,
+                                  const Context& context) const {
   const Step& step = steps_[index];
   std::string with_space;
   if (step.add_prefix_space && text[0] != ' ') {
@@ -191,12 +212,14 @@ void Pretokenizer::run_byte_level(size_t index, std::string_view text, bool at_s
   step.pattern.for_each(text, context.scratch, pass_on);  // the pattern leaves no gaps
 }
 
-void Pretokenizer::run_metaspace(size_t index, std::string_view text, bool at_start, const Context& context) const {
+void Pretokenizer::run_metaspace(size_t index, std::string_view text, bool at_start,
+                                 const Context& context) const {
   const Step& step = steps_[index];
   std::string replaced;
   replaced.reserve(text.size() + text.size() / 2 + step.replacement.size());
   const bool starts = text[0] == ' ' || text.substr(0, step.replacement.size()) == step.replacement;
-  if (!starts && (step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && at_start)))
+  if (!starts &&
+      (step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && at_start)))
     replaced += step.replacement;
   for (size_t pos = 0; pos < text.size();) {
     const size_t space = std::min(text.find(' ', pos), text.size());

@@ -1,5 +1,6 @@
-// The "pre_tokenizer" section of a tokenizer.json: null, Sequence, Split, ByteLevel, Metaspace, Digits, Whitespace,
-// WhitespaceSplit, Punctuation, BertPreTokenizer. Immutable after load; any thread, with that thread's RegexScratch.
+// The "pre_tokenizer" section of a tokenizer.json: null, Sequence, Split, ByteLevel, Metaspace,
+// Digits, Whitespace, WhitespaceSplit, Punctuation, BertPreTokenizer. Immutable after load; any
+// thread, with that thread's RegexScratch.
 #pragma once
 #include <functional>
 #include <string>
@@ -25,7 +26,8 @@ class Pretokenizer {
 
   // nullptr: no pre-tokenizer, the piece is one pre-token.
   static Result<Pretokenizer> parse(const json::value* section);
-  // Whether the pre-tokens are raw bytes of the text that the vocabulary writes in the ByteLevel alphabet.
+  // Whether the pre-tokens are raw bytes of the text that the vocabulary writes in the ByteLevel
+  // alphabet.
   bool byte_level() const { return byte_level_; }
   // at_start: the piece begins where the whole text begins.
   void split(std::string_view piece, bool at_start, RegexScratch& scratch, Sink& sink) const;
@@ -59,8 +61,10 @@ class Pretokenizer {
   Status add_metaspace(const json::object& o);
   void run(size_t step, std::string_view text, bool at_start, const Context& context) const;
   void run_split(size_t step, std::string_view text, bool at_start, const Context& context) const;
-  void run_byte_level(size_t step, std::string_view text, bool at_start, const Context& context) const;
-  void run_metaspace(size_t step, std::string_view text, bool at_start, const Context& context) const;
+  void run_byte_level(size_t step, std::string_view text, bool at_start,
+                      const Context& context) const;
+  void run_metaspace(size_t step, std::string_view text, bool at_start,
+                     const Context& context) const;
   static std::vector<Span> merge(const std::vector<Span>& spans, Behavior behavior);
   static Result<Behavior> parse_behavior(std::string_view name);
 

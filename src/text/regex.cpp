@@ -65,14 +65,15 @@ Result<Regex> Regex::compile(std::string_view onig_pattern) {
   auto impl = std::make_unique<Impl>();
   int error = 0;
   PCRE2_SIZE offset = 0;
-  impl->code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NO_AUTO_CAPTURE | PCRE2_NEVER_BACKSLASH_C, &error,
-                    &offset, context.get());
+  impl->code = pcre2_compile(
+      reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NO_AUTO_CAPTURE | PCRE2_NEVER_BACKSLASH_C,
+      &error, &offset, context.get());
   if (!impl->code) {
     PCRE2_UCHAR text[200] = {};
     pcre2_get_error_message(error, text, sizeof text);
-    return unsupported(format("pattern {}: {}", onig_pattern.substr(0, 200), reinterpret_cast<const char*>(text)));
+    return unsupported(
+        format("pattern {}: {}", onig_pattern.substr(0, 200), reinterpret_cast<const char*>(text)));
   }
   pcre2_jit_compile(impl->code, PCRE2_JIT_COMPLETE);  // without JIT pcre2_match interprets
   Regex regex(std::move(impl));
@@ -80,13 +81,16 @@ Result<Regex> Regex::compile(std::string_view onig_pattern) {
   return regex;
 }
 
-int Regex::search(std::string_view text, size_t from, RegexScratch& scratch, size_t& begin, size_t& end) const {
+int Regex::search(std::string_view text, size_t from, RegexScratch& scratch, size_t& begin,
+                  size_t& end) const {
   if (!scratch.impl_) scratch.impl_ = std::make_unique<RegexScratch::Impl>();
   RegexScratch::Impl& s = *scratch.impl_;
   const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data() ? text.data() : "");
-  int n = pcre2_match(impl_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, s.data, s.context);
+  int n =
+      pcre2_match(impl_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, s.data, s.context);
   if (n == PCRE2_ERROR_JIT_STACKLIMIT)
-    n = pcre2_match(impl_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s.data, s.context);
+    n = pcre2_match(impl_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                    s.data, s.context);
   if (n == PCRE2_ERROR_NOMATCH) return 0;
   if (n < 0) return -1;
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(s.data);
@@ -95,14 +99,16 @@ int Regex::search(std::string_view text, size_t from, RegexScratch& scratch, siz
   return end >= begin ? 1 : 0;
 }
 
-bool Regex::find(std::string_view text, size_t from, RegexScratch& scratch, size_t& begin, size_t& end) const {
+bool Regex::find(std::string_view text, size_t from, RegexScratch& scratch, size_t& begin,
+                 size_t& end) const {
   return search(text, from, scratch, begin, end) == 1;
 }
 
 Status Regex::probe() const {
   constexpr size_t kLength = 1500;
   RegexScratch scratch;
-  for (const std::string_view unit : {"a", "A", "1", " ", "\n", " \n", ".", "'", "\xe4\xb8\xad", "aA1 .", "\xcc\x81"}) {
+  for (const std::string_view unit :
+       {"a", "A", "1", " ", "\n", " \n", ".", "'", "\xe4\xb8\xad", "aA1 .", "\xcc\x81"}) {
     std::string text;
     while (text.size() < kLength) text += unit;
     for (const std::string_view last : {"", "\x01", "a", " "}) {

@@ -19,7 +19,8 @@ constexpr std::string_view kCasedPattern =
 constexpr std::string_view kDigits3Pattern = R"re(\p{N}{1,3})re";
 constexpr std::string_view kCjkPattern = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+";
 constexpr std::string_view kDeepSeekPattern =
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "
+    "[!\"#$%&'()*+,\\-./"
+    ":;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "
     "?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+";
 constexpr std::string_view kDeepSeekEscapedPattern =
     R"re([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)re"
@@ -63,7 +64,9 @@ class Cursor {
     return pos;
   }
   size_t newlines(size_t pos, bool slash) const {
-    while (pos < text_.size() && (text_[pos] == '\r' || text_[pos] == '\n' || (slash && text_[pos] == '/'))) ++pos;
+    while (pos < text_.size() &&
+           (text_[pos] == '\r' || text_[pos] == '\n' || (slash && text_[pos] == '/')))
+      ++pos;
     return pos;
   }
   // (?i:'s|'t|'re|'ve|'m|'ll|'d) at an apostrophe; U+017F folds to s.
@@ -134,15 +137,18 @@ size_t match_letters(const Cursor& t, size_t pos, int digits) {
     return t.run(first.end, kLetter);
   constexpr uint32_t kNotSign = kSpace | kLetter | kNumber;
   const size_t start = first.code == ' ' ? first.end : pos;
-  if (start < t.size() && !(t.at(start).bits & kNotSign)) return t.newlines(t.run_without(start, kNotSign), false);
+  if (start < t.size() && !(t.at(start).bits & kNotSign))
+    return t.newlines(t.run_without(start, kNotSign), false);
   return t.spaces(pos, true);
 }
 
-// [Lu Lt Lm Lo M]*[Ll Lm Lo M]+ from pos, else [Lu Lt Lm Lo M]+[Ll Lm Lo M]*: `lower_first` picks the first form.
+// [Lu Lt Lm Lo M]*[Ll Lm Lo M]+ from pos, else [Lu Lt Lm Lo M]+[Ll Lm Lo M]*: `lower_first` picks
+// the first form.
 size_t match_cased_word(const Cursor& t, size_t pos, bool lower_needed) {
   constexpr uint32_t kBoth = kModifier | kOtherLetter | kMark;
   constexpr uint32_t kUpperLike = kUpper | kTitle | kBoth, kLowerLike = kLower | kBoth;
-  size_t end = pos, after_both = kNoMatch;  // after the last character of the run that also counts as lower
+  size_t end = pos,
+         after_both = kNoMatch;  // after the last character of the run that also counts as lower
   while (end < t.size()) {
     const Char c = t.at(end);
     if (!(c.bits & kUpperLike)) break;
@@ -169,7 +175,8 @@ size_t match_cased(const Cursor& t, size_t pos) {
   if (first.bits & kNumber) return match_number(t, first, 3);
   constexpr uint32_t kNotSign = kSpace | kLetter | kNumber;
   const size_t start = first.code == ' ' ? first.end : pos;
-  if (start < t.size() && !(t.at(start).bits & kNotSign)) return t.newlines(t.run_without(start, kNotSign), true);
+  if (start < t.size() && !(t.at(start).bits & kNotSign))
+    return t.newlines(t.run_without(start, kNotSign), true);
   return t.spaces(pos, true);
 }
 
@@ -184,7 +191,8 @@ size_t match_deepseek(const Cursor& t, size_t pos) {
     return end;
   }
   constexpr uint32_t kWordLike = kLetter | kMark, kSign = kPunctuation | kSymbol;
-  if (!(first.bits & (kNewline | kLetter | kSign)) && first.end < t.size() && t.at(first.end).bits & kWordLike)
+  if (!(first.bits & (kNewline | kLetter | kSign)) && first.end < t.size() &&
+      t.at(first.end).bits & kWordLike)
     return t.run(first.end, kWordLike);
   if (first.bits & kWordLike) return t.run(first.end, kWordLike);
   const size_t start = first.code == ' ' ? first.end : pos;
@@ -206,17 +214,24 @@ size_t match_cjk(const Cursor& t, size_t pos) {
 
 size_t match(Scanner scanner, const Cursor& t, size_t pos) {
   switch (scanner) {
-    case Scanner::kGpt2: return match_gpt2(t, pos);
-    case Scanner::kLetters3: return match_letters(t, pos, 3);
-    case Scanner::kLetters1: return match_letters(t, pos, 1);
-    case Scanner::kCased: return match_cased(t, pos);
+    case Scanner::kGpt2:
+      return match_gpt2(t, pos);
+    case Scanner::kLetters3:
+      return match_letters(t, pos, 3);
+    case Scanner::kLetters1:
+      return match_letters(t, pos, 1);
+    case Scanner::kCased:
+      return match_cased(t, pos);
     case Scanner::kDigits3: {
       const Char c = t.at(pos);
       return c.bits & kNumber ? match_number(t, c, 3) : kNoMatch;
     }
-    case Scanner::kCjk: return match_cjk(t, pos);
-    case Scanner::kDeepSeekWords: return match_deepseek(t, pos);
-    case Scanner::kNone: break;
+    case Scanner::kCjk:
+      return match_cjk(t, pos);
+    case Scanner::kDeepSeekWords:
+      return match_deepseek(t, pos);
+    case Scanner::kNone:
+      break;
   }
   CHECK(false, "no scanner");
 }
@@ -230,7 +245,8 @@ Scanner known_scanner(std::string_view pattern) {
   if (pattern == kCasedPattern) return Scanner::kCased;
   if (pattern == kDigits3Pattern) return Scanner::kDigits3;
   if (pattern == kCjkPattern) return Scanner::kCjk;
-  if (pattern == kDeepSeekPattern || pattern == kDeepSeekEscapedPattern) return Scanner::kDeepSeekWords;
+  if (pattern == kDeepSeekPattern || pattern == kDeepSeekEscapedPattern)
+    return Scanner::kDeepSeekWords;
   return Scanner::kNone;
 }
 

@@ -1,5 +1,6 @@
-// Hand-written matchers for the split patterns that published models use; the same result as the regular expression,
-// several times faster. Which pattern text means which scanner: known_scanner(). Pure functions, any thread.
+// Hand-written matchers for the split patterns that published models use; the same result as the
+// regular expression, several times faster. Which pattern text means which scanner:
+// known_scanner(). Pure functions, any thread.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +20,8 @@ enum class Scanner : uint8_t {
 };
 
 Scanner known_scanner(std::string_view onig_pattern);
-// The leftmost match at or after `from` in valid UTF-8; false if there is none. Linear in the distance.
+// The leftmost match at or after `from` in valid UTF-8; false if there is none. Linear in the
+// distance.
 bool scan(Scanner scanner, std::string_view text, size_t from, size_t& begin, size_t& end);
 
 }  // namespace moestro::text

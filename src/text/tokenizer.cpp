@@ -46,7 +46,8 @@ struct Tokenizer::Impl {
   mutable ScratchPool scratches;
 
   void index_added_tokens();
-  void encode_text(std::string_view piece, bool at_start, Scratch& scratch, std::vector<int32_t>& out) const;
+  void encode_text(std::string_view piece, bool at_start, Scratch& scratch,
+                   std::vector<int32_t>& out) const;
   const AddedToken* added(int32_t id) const {
     const auto it = parts.added_by_id.find(id);
     return it == parts.added_by_id.end() ? nullptr : &parts.added[it->second];
@@ -57,7 +58,8 @@ namespace {
 
 class BpeSink final : public Pretokenizer::Sink {
  public:
-  BpeSink(const Bpe& bpe, BpeScratch& scratch, std::vector<int32_t>& out) : bpe_(bpe), scratch_(scratch), out_(out) {}
+  BpeSink(const Bpe& bpe, BpeScratch& scratch, std::vector<int32_t>& out)
+      : bpe_(bpe), scratch_(scratch), out_(out) {}
   void pre_token(std::string_view text) override { bpe_.encode(text, scratch_, out_); }
 
  private:
@@ -74,8 +76,10 @@ void Tokenizer::Impl::index_added_tokens() {
   vocab_size = parts.vocabulary.size();
   for (const AddedToken& token : parts.added) {
     vocab_size = std::max(vocab_size, token.id + 1);
-    if (token.normalized) normalized_tokens.add(token, parts.normalizer.apply(token.content, buffer, regex));
-    else raw_tokens.add(token, token.content);
+    if (token.normalized)
+      normalized_tokens.add(token, parts.normalizer.apply(token.content, buffer, regex));
+    else
+      raw_tokens.add(token, token.content);
   }
 }
 
@@ -100,7 +104,8 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::load(std::string_view tokenizer_js
   auto impl = std::make_unique<Impl>();
   MOESTRO_TRY(read_tokenizer_json(tokenizer_json, impl->parts).with("tokenizer.json"));
   if (!tokenizer_config_json.empty())
-    MOESTRO_TRY(read_tokenizer_config(tokenizer_config_json, impl->parts).with("tokenizer_config.json"));
+    MOESTRO_TRY(
+        read_tokenizer_config(tokenizer_config_json, impl->parts).with("tokenizer_config.json"));
   impl->index_added_tokens();
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
 }
@@ -113,15 +118,19 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
   std::unique_ptr<Scratch> scratch = impl_->scratches.take();
   impl_->raw_tokens.split(
       text,
-      [&](std::string_view piece, size_t offset) { impl_->encode_text(piece, offset == 0, *scratch, ids); },
+      [&](std::string_view piece, size_t offset) {
+        impl_->encode_text(piece, offset == 0, *scratch, ids);
+      },
       [&](int32_t id) { ids.push_back(id); });
   impl_->scratches.give_back(std::move(scratch));
   if (!add_special_tokens) return ids;
   const TokenizerParts& parts = impl_->parts;
   ids = parts.post_processor.apply(std::move(ids));
-  if (parts.prepend_bos && parts.bos && parts.bos->id && (ids.empty() || ids.front() != *parts.bos->id))
+  if (parts.prepend_bos && parts.bos && parts.bos->id &&
+      (ids.empty() || ids.front() != *parts.bos->id))
     ids.insert(ids.begin(), *parts.bos->id);
-  if (parts.append_eos && parts.eos && parts.eos->id && (ids.empty() || ids.back() != *parts.eos->id))
+  if (parts.append_eos && parts.eos && parts.eos->id &&
+      (ids.empty() || ids.back() != *parts.eos->id))
     ids.push_back(*parts.eos->id);
   return ids;
 }
@@ -130,13 +139,16 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
   std::string out;
   DecodeStream stream(impl_->parts.decode_program);
   for (const int32_t id : ids)
-    if (is_known(id) && !(skip_special_tokens && is_special(id))) stream.push(token_content(id), out);
+    if (is_known(id) && !(skip_special_tokens && is_special(id)))
+      stream.push(token_content(id), out);
   stream.finish(out);
   return out;
 }
 
 int32_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
-std::optional<int32_t> Tokenizer::token_id(std::string_view content) const { return impl_->parts.find(content); }
+std::optional<int32_t> Tokenizer::token_id(std::string_view content) const {
+  return impl_->parts.find(content);
+}
 
 std::string_view Tokenizer::token_content(int32_t id) const {
   if (const AddedToken* token = impl_->added(id)) return token->content;
@@ -147,7 +159,9 @@ std::string Tokenizer::token_bytes(int32_t id) const {
   return impl_->parts.decode_program.token_bytes(token_content(id));
 }
 
-bool Tokenizer::is_known(int32_t id) const { return impl_->parts.vocabulary.contains(id) || is_added(id); }
+bool Tokenizer::is_known(int32_t id) const {
+  return impl_->parts.vocabulary.contains(id) || is_added(id);
+}
 bool Tokenizer::is_added(int32_t id) const { return impl_->added(id) != nullptr; }
 bool Tokenizer::is_special(int32_t id) const {
   const AddedToken* token = impl_->added(id);
@@ -158,8 +172,12 @@ const std::optional<NamedToken>& Tokenizer::bos() const { return impl_->parts.bo
 const std::optional<NamedToken>& Tokenizer::eos() const { return impl_->parts.eos; }
 const std::optional<NamedToken>& Tokenizer::pad() const { return impl_->parts.pad; }
 const std::optional<NamedToken>& Tokenizer::unk() const { return impl_->parts.unk; }
-const std::optional<std::string>& Tokenizer::chat_template() const { return impl_->parts.chat_template; }
-const std::optional<std::string>& Tokenizer::tool_use_template() const { return impl_->parts.tool_use_template; }
+const std::optional<std::string>& Tokenizer::chat_template() const {
+  return impl_->parts.chat_template;
+}
+const std::optional<std::string>& Tokenizer::tool_use_template() const {
+  return impl_->parts.tool_use_template;
+}
 const DecodeProgram& Tokenizer::decode_program() const { return impl_->parts.decode_program; }
 
 }  // namespace moestro::text

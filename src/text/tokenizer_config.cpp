@@ -21,7 +21,8 @@ Result<std::optional<std::string>> token_content(const json::object& o, std::str
   return std::optional<std::string>(std::move(content));
 }
 
-// transformers treats tokens with a role as special even where tokenizer.json does not list them as added.
+// transformers treats tokens with a role as special even where tokenizer.json does not list them as
+// added.
 Status make_special(std::string_view content, TokenizerParts& parts) {
   const int32_t id = parts.vocabulary.find(content);
   if (content.empty() || id == kNoToken || parts.added_by_content.count(std::string(content)) ||
@@ -55,8 +56,10 @@ Status read_added_tokens_decoder(const json::object& root, TokenizerParts& parts
     const std::optional<int64_t> id = parse_int(key);
     const json::object* o = entry.value().if_object();
     if (!id || *id < 0 || *id > kMaxTokenId || !o)
-      return data_loss(format("\"added_tokens_decoder\" has the entry \"{}\"; keys are ids from 0 to {}, values objects",
-                              key.substr(0, 40), kMaxTokenId));
+      return data_loss(
+          format("\"added_tokens_decoder\" has the entry \"{}\"; keys are ids from 0 to {}, values "
+                 "objects",
+                 key.substr(0, 40), kMaxTokenId));
     AddedToken token;
     token.id = static_cast<int32_t>(*id);
     MOESTRO_ASSIGN(token.content, json::get_string(*o, "content", ""));
@@ -71,7 +74,8 @@ Status read_added_tokens_decoder(const json::object& root, TokenizerParts& parts
     if (known == token.id || (known == kNoToken && !taken)) {
       MOESTRO_TRY(parts.add(std::move(token)));
     } else {
-      log_warning("tokenizer_config.json gives {} the id {}, tokenizer.json does not: ignored", token.content, token.id);
+      log_warning("tokenizer_config.json gives {} the id {}, tokenizer.json does not: ignored",
+                  token.content, token.id);
     }
   }
   return {};
@@ -84,14 +88,17 @@ Status read_chat_template(const json::object& root, TokenizerParts& parts) {
     parts.chat_template = std::string(json::view(*text));
     return {};
   }
-  if (!section->is_array()) return data_loss("\"chat_template\" must be a string or a list of {name, template}");
+  if (!section->is_array())
+    return data_loss("\"chat_template\" must be a string or a list of {name, template}");
   for (const json::value& entry : section->get_array()) {
     const json::object* o = entry.if_object();
     if (!o) return data_loss("\"chat_template\" must be a string or a list of {name, template}");
     MOESTRO_ASSIGN(const std::string name, json::get_string(*o, "name", ""));
     MOESTRO_ASSIGN(std::string text, json::get_string(*o, "template", ""));
-    if (name == "default") parts.chat_template = std::move(text);
-    else if (name == "tool_use") parts.tool_use_template = std::move(text);
+    if (name == "default")
+      parts.chat_template = std::move(text);
+    else if (name == "tool_use")
+      parts.tool_use_template = std::move(text);
   }
   return {};
 }
@@ -107,11 +114,13 @@ Status read_tokenizer_config(std::string_view text, TokenizerParts& parts) {
   MOESTRO_TRY(read_role(*root, "eos_token", parts, parts.eos));
   MOESTRO_TRY(read_role(*root, "pad_token", parts, parts.pad));
   MOESTRO_TRY(read_role(*root, "unk_token", parts, parts.unk));
-  if (const json::value* list = json::find(*root, "additional_special_tokens"); list && list->is_array())
+  if (const json::value* list = json::find(*root, "additional_special_tokens");
+      list && list->is_array())
     for (const json::value& entry : list->get_array()) {
       const json::object* o = entry.if_object();
       const json::value* content = o ? json::find(*o, "content") : &entry;
-      if (content && content->is_string()) MOESTRO_TRY(make_special(json::view(content->get_string()), parts));
+      if (content && content->is_string())
+        MOESTRO_TRY(make_special(json::view(content->get_string()), parts));
     }
   MOESTRO_TRY(read_chat_template(*root, parts));
   // Llama-like classes build their own post-processor from these two (reference/models.md 6.5).

@@ -16,7 +16,8 @@ Status read_added_tokens(const json::object& root, TokenizerParts& parts) {
     if (!o) return data_loss("an entry of \"added_tokens\" must be an object");
     AddedToken token;
     MOESTRO_ASSIGN(const int64_t id, json::get_int(*o, "id", -1));
-    if (id < 0 || id > kMaxTokenId) return data_loss(format("added token id {}; ids go from 0 to {}", id, kMaxTokenId));
+    if (id < 0 || id > kMaxTokenId)
+      return data_loss(format("added token id {}; ids go from 0 to {}", id, kMaxTokenId));
     token.id = static_cast<int32_t>(id);
     MOESTRO_ASSIGN(token.content, json::get_string(*o, "content", ""));
     MOESTRO_ASSIGN(token.single_word, json::get_bool(*o, "single_word", false));
@@ -39,7 +40,9 @@ Status read_vocabulary(const json::object& model, Vocabulary& vocabulary) {
   for (const auto& entry : entries) {
     const std::string_view content(entry.key().data(), entry.key().size());
     const int64_t* id = entry.value().if_int64();
-    if (!id) return data_loss(format("token {} has the id {}", content.substr(0, 80), json::dump(entry.value())));
+    if (!id)
+      return data_loss(
+          format("token {} has the id {}", content.substr(0, 80), json::dump(entry.value())));
     MOESTRO_TRY(vocabulary.add(content, *id));
   }
   if (entries.empty()) return data_loss("the vocabulary is empty");
@@ -52,7 +55,8 @@ Status add_merge(const json::value& merge, size_t number, Bpe& bpe) {
     const std::string_view pair = json::view(*text);
     const size_t space = pair.find(' ');
     if (space == std::string_view::npos || pair.find(' ', space + 1) != std::string_view::npos)
-      return data_loss(format("merge {} is not two tokens with one space between: {}", number, pair.substr(0, 80)));
+      return data_loss(format("merge {} is not two tokens with one space between: {}", number,
+                              pair.substr(0, 80)));
     return bpe.add_merge(pair.substr(0, space), pair.substr(space + 1));
   }
   const json::array* pair = merge.if_array();
@@ -66,10 +70,12 @@ Status refuse_unsupported(const json::object& model) {
   if (type != "BPE") return unsupported(format("model type \"{}\"; only BPE is supported", type));
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     MOESTRO_ASSIGN(const std::string text, json::get_string(model, key, ""));
-    if (!text.empty()) return unsupported(format("\"{}\" is \"{}\"; only null and \"\" are supported", key, text));
+    if (!text.empty())
+      return unsupported(format("\"{}\" is \"{}\"; only null and \"\" are supported", key, text));
   }
   MOESTRO_ASSIGN(const double dropout, json::get_double(model, "dropout", 0));
-  if (dropout != 0) return unsupported(format("\"dropout\" is {}; only null and 0 are supported", dropout));
+  if (dropout != 0)
+    return unsupported(format("\"dropout\" is {}; only null and 0 are supported", dropout));
   return {};
 }
 
@@ -91,7 +97,8 @@ Status read_model(const json::object& model, TokenizerParts& parts) {
   if (!merges || !merges->is_array()) return data_loss("the model has no list \"merges\"");
   parts.bpe->reserve(merges->get_array().size());
   size_t number = 0;
-  for (const json::value& merge : merges->get_array()) MOESTRO_TRY(add_merge(merge, number++, *parts.bpe));
+  for (const json::value& merge : merges->get_array())
+    MOESTRO_TRY(add_merge(merge, number++, *parts.bpe));
   parts.bpe->build();
   return {};
 }
@@ -108,8 +115,9 @@ std::optional<int32_t> TokenizerParts::find(std::string_view content) const {
 
 Status TokenizerParts::add(AddedToken token) {
   if (const auto it = added_by_id.find(token.id); it != added_by_id.end())
-    return data_loss(format("added tokens {} and {} share the id {}", added[it->second].content.substr(0, 80),
-                            token.content.substr(0, 80), token.id));
+    return data_loss(format("added tokens {} and {} share the id {}",
+                            added[it->second].content.substr(0, 80), token.content.substr(0, 80),
+                            token.id));
   if (!added_by_content.emplace(token.content, added.size()).second)
     return data_loss(format("the added token {} is listed twice", token.content.substr(0, 80)));
   added_by_id.emplace(token.id, added.size());
@@ -130,7 +138,8 @@ Status read_tokenizer_json(std::string_view text, TokenizerParts& parts) {
   MOESTRO_ASSIGN(parts.decode_program, DecodeProgram::parse(json::find(*root, "decoder")));
   MOESTRO_TRY(read_model(model->get_object(), parts));
   for (const int64_t id : parts.post_processor.inserted_ids())
-    if (!parts.vocabulary.contains(static_cast<int32_t>(id)) && !parts.added_by_id.count(static_cast<int32_t>(id)))
+    if (!parts.vocabulary.contains(static_cast<int32_t>(id)) &&
+        !parts.added_by_id.count(static_cast<int32_t>(id)))
       return data_loss(format("the post-processor inserts id {}, which no token has", id));
   return {};
 }

@@ -1,5 +1,6 @@
-// What a Tokenizer is made of, and the two readers that fill it: tokenizer.json (tokenizer_json.cpp), then
-// tokenizer_config.json (tokenizer_config.cpp). Used at load by tokenizer.cpp; read-only afterwards.
+// What a Tokenizer is made of, and the two readers that fill it: tokenizer.json
+// (tokenizer_json.cpp), then tokenizer_config.json (tokenizer_config.cpp). Used at load by
+// tokenizer.cpp; read-only afterwards.
 #pragma once
 #include <optional>
 #include <string>

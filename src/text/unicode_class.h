@@ -1,6 +1,7 @@
-// Character classes of Unicode code points, as the pre-tokenizer patterns of tokenizer.json files use them, and the
-// UTF-8 steps that scanners need. Categories: Unicode 16 (the installed utf8proc's tables, plus what Unicode 15 and 16
-// added), because the reference implementation has those. Thread-safe; the table is built at first use (some 20 ms).
+// Character classes of Unicode code points, as the pre-tokenizer patterns of tokenizer.json files
+// use them, and the UTF-8 steps that scanners need. Categories: Unicode 16 (the installed
+// utf8proc's tables, plus what Unicode 15 and 16 added), because the reference implementation has
+// those. Thread-safe; the table is built at first use (some 20 ms).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -11,18 +12,19 @@
 namespace moestro::text {
 
 enum CharClass : uint16_t {
-  kUpper = 1,         // Lu
-  kLower = 2,         // Ll
-  kTitle = 4,         // Lt
-  kModifier = 8,      // Lm
-  kOtherLetter = 16,  // Lo
-  kMark = 32,         // M
-  kNumber = 64,       // N
+  kUpper = 1,          // Lu
+  kLower = 2,          // Ll
+  kTitle = 4,          // Lt
+  kModifier = 8,       // Lm
+  kOtherLetter = 16,   // Lo
+  kMark = 32,          // M
+  kNumber = 64,        // N
   kPunctuation = 128,  // P
-  kSymbol = 256,      // S
-  kSpace = 512,       // White_Space: 9-13, 32, 0x85, 0xa0, 0x1680, 0x2000-0x200a, 0x2028, 0x2029, 0x202f, 0x205f, 0x3000
-  kNewline = 1024,    // \r and \n only
-  kWord = 2048,       // what \w matches: alphabetic, marks, decimal digits, connector punctuation
+  kSymbol = 256,       // S
+  kSpace = 512,        // White_Space: 9-13, 32, 0x85, 0xa0, 0x1680, 0x2000-0x200a, 0x2028, 0x2029,
+                       // 0x202f, 0x205f, 0x3000
+  kNewline = 1024,     // \r and \n only
+  kWord = 2048,        // what \w matches: alphabetic, marks, decimal digits, connector punctuation
   kLetter = kUpper | kLower | kTitle | kModifier | kOtherLetter,
 };
 
@@ -30,7 +32,8 @@ class CharTable {
  public:
   static const CharTable& get();
   uint16_t operator[](uint32_t code) const {
-    return code < 0x110000 ? values_[static_cast<size_t>(blocks_[code >> 7]) << 7 | (code & 127)] : uint16_t{0};
+    return code < 0x110000 ? values_[static_cast<size_t>(blocks_[code >> 7]) << 7 | (code & 127)]
+                           : uint16_t{0};
   }
 
  private:
@@ -48,7 +51,9 @@ std::span<const AddedRange> ranges_after_unicode_14();
 
 // The code point at text[pos] of valid UTF-8; pos < text.size(). Sets its length in bytes.
 inline uint32_t decode_utf8(std::string_view text, size_t pos, size_t& length) {
-  const auto at = [&](size_t i) { return static_cast<uint32_t>(static_cast<unsigned char>(text[pos + i])); };
+  const auto at = [&](size_t i) {
+    return static_cast<uint32_t>(static_cast<unsigned char>(text[pos + i]));
+  };
   const uint32_t c = at(0);
   if (c < 0x80) return length = 1, c;
   if (c < 0xe0) return length = 2, (c & 0x1f) << 6 | (at(1) & 0x3f);

@@ -19,7 +19,8 @@ class Vocabulary {
   Status add(std::string_view content, int64_t id);
   int32_t find(std::string_view content) const;  // kNoToken if absent
   bool contains(int32_t id) const {
-    return id >= 0 && static_cast<size_t>(id) < entries_.size() && entries_[static_cast<size_t>(id)].length != kAbsent;
+    return id >= 0 && static_cast<size_t>(id) < entries_.size() &&
+           entries_[static_cast<size_t>(id)].length != kAbsent;
   }
   std::string_view content(int32_t id) const {
     if (!contains(id)) return {};
