@@ -13,21 +13,26 @@
 
 namespace moestro::engine {
 
+// Most alternatives a token may ask for ("--max-logprobs" bounds a server's clients below this).
+inline constexpr int32_t kMaxLogprobs = 128;
+
+// Applied to the logits of a position in vLLM's order: allowed ids, min_tokens' mask, bias, repetition, frequency and presence
+// penalty; then greedy choice, or temperature, min_p, top_k, top_p and a draw.
 struct SamplingParams {
-  double temperature = 1.0;               // 0: greedy
+  double temperature = 1.0;               // below 1e-5: greedy
   int32_t top_k = 0;                      // 0: all
   double top_p = 1.0;                     // (0, 1]
   double min_p = 0.0;                     // [0, 1]
   double presence_penalty = 0.0, frequency_penalty = 0.0;   // [-2, 2], over generated tokens
-  double repetition_penalty = 1.0;        // > 0, over prompt and generated tokens
-  std::optional<uint64_t> seed;
+  double repetition_penalty = 1.0;        // [1e-6, 1e6], over prompt and generated tokens
+  std::optional<uint64_t> seed;           // the same seed and logits give the same tokens, whatever else runs
   int32_t max_tokens = 16;                // new tokens, >= 1 (the engine also stops at max_model_len)
   int32_t min_tokens = 0;                 // no stop of any kind before
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;    // beside the model's own EOS ids
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::vector<int32_t> allowed_token_ids; // empty: all
-  int32_t logprobs = -1;                  // -1: none; k: the sampled token's and the k best
+  int32_t logprobs = -1;                  // -1: none; k <= kMaxLogprobs: the sampled token's and the k best, of the raw logits
   int32_t prompt_logprobs = -1;           // the same for every prompt token but the first
 
   // Each field checked on its own (NaN, ranges, counts), naming the field, its value and the range. vocab_size bounds ids.
@@ -39,7 +44,7 @@ enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline
 struct TokenLogprob {
   int32_t id = 0;
   float logprob = 0;
-  int32_t rank = 0;                       // 1: the most likely
+  int32_t rank = 0;                       // 1: the most likely; among equals the lower id comes first
 };
 
 // The sampled token first, then the k best in order.
