@@ -11,6 +11,7 @@
 #include "base/metrics.h"
 #include "base/status.h"
 #include "engine/request.h"
+#include "kernels/row_ops.h"
 #include "models/model.h"
 #include "platform/gang.h"
 
@@ -23,11 +24,12 @@ struct EngineOptions {
   int32_t max_model_len = 0;              // tokens of one sequence, prompt and output
   int32_t max_num_batched_tokens = 0;     // tokens of one step
   int32_t max_num_seqs = 0;               // running sequences
-  int32_t max_waiting = 0;                // queued requests before submit() refuses with kResourceExhausted
-  bool enable_chunked_prefill = true;     // false: a prompt is one step (it must fit max_num_batched_tokens)
+  int32_t max_waiting = 0;                // submit() refuses (kResourceExhausted) beyond max_num_seqs + max_waiting requests
+  bool enable_chunked_prefill = true;     // false: a prompt is one step (max_num_batched_tokens must hold max_model_len)
   std::vector<int32_t> eos_token_ids;
   int32_t sampleable_vocab = 0;           // ids at or above are never sampled (padding rows of the head); 0: all
   std::string model_name;                 // metrics label
+  const kernels::RowOps* row_ops = nullptr;  // sampling's passes over logits; null: the best that the processor has
 };
 
 struct EngineStats {
