@@ -22,6 +22,7 @@ namespace {
 #include "kernels/cpu/vec_avx512.h"
 #include "kernels/cpu/vec_math.h"
 #include "kernels/cpu/score_body.h"
+#include "kernels/cpu/attention_state_body.h"
 // clang-format on
 }  // namespace
 #include "kernels/cpu/attention_body.h"

@@ -62,10 +62,6 @@ static int64_t attention_scratch_bytes(const AttentionShape& shape, int num_work
           32);
 }
 
-// A row's running maximum and sum of exponentials lie behind its padded sums.
-static float& state_max(float* row, int32_t value_width) { return row[value_width]; }
-static float& state_sum(float* row, int32_t value_width) { return row[value_width + 1]; }
-
 // Readable float32 rows, whole vectors wide, of one block of positions.
 struct BlockRows {
   const float* key[kBlock];
@@ -203,41 +199,6 @@ static void sum_block(const TileScratch& s, int32_t rows, const BlockRows& block
   }
 }
 
-static void clear_state(float* state, int32_t rows, const TileScratch& s) {
-  for (int32_t r = 0; r < rows; ++r) {
-    float* row = state + r * int64_t{s.state_stride};
-    for (int32_t i = 0; i < s.value_width; i += kLanes) store(row + i, zero());
-    state_max(row, s.value_width) = -INFINITY;
-    state_sum(row, s.value_width) = 0;
-  }
-}
-
-// total = total (+) part, both states of one row.
-[[gnu::noinline]] static void merge_row(float* total, const float* part, int32_t value_width) {
-  const float before = total[value_width], other = part[value_width];
-  if (other == -INFINITY) return;
-  const float now = std::max(before, other), a = exp_one(before - now), b = exp_one(other - now);
-  for (int32_t i = 0; i < value_width; i += kLanes)
-    store(total + i, fma(load(total + i), set1(a), mul(load(part + i), set1(b))));
-  total[value_width] = now;
-  total[value_width + 1] = std::fma(total[value_width + 1], a, part[value_width + 1] * b);
-}
-
-// out = sums / sum of exponentials, the sink included.
-[[gnu::noinline]] static void write_row(const AttentionCall& call, int32_t token, int32_t head,
-                                        float* state, int32_t value_width) {
-  float factor = 1, sum = state_sum(state, value_width);
-  if (call.sinks) {
-    const float now = std::max(state_max(state, value_width), call.sinks[head]);
-    factor = exp_one(state_max(state, value_width) - now);
-    sum = std::fma(sum, factor, exp_one(call.sinks[head] - now));
-  }
-  const Vec scaled = set1(sum > 0 ? factor / sum : 0.0f);
-  float* out = call.out + (int64_t{token} * call.heads + head) * call.value_dim;
-  for (int32_t i = 0; i < call.value_dim; i += kLanes)
-    store_first(out + i, mul(load(state + i), scaled), std::min(kLanes, call.value_dim - i));
-}
-
 static void load_queries(const AttentionCall& call, const AttentionTile& tile,
                          const TileScratch& s) {
   for (int32_t r = 0; r < tile.rows(); ++r) {
@@ -250,7 +211,7 @@ static void load_queries(const AttentionCall& call, const AttentionTile& tile,
 // The state of one segment of a tile, from nothing.
 static void walk_segment(const AttentionCall& call, const AttentionTile& tile, int32_t segment,
                          const TileScratch& s, float* state) {
-  clear_state(state, tile.rows(), s);
+  clear_state(state, tile.rows(), s.state_stride, s.value_width);
   const int32_t begin =
       std::max(segment * kTuning.segment, call.first_index(tile.token) / kBlock * kBlock);
   const int32_t end =
@@ -267,7 +228,7 @@ static void walk_segment(const AttentionCall& call, const AttentionTile& tile, i
 }
 
 static void walk_tile(const AttentionCall& call, const AttentionTile& tile, const TileScratch& s) {
-  clear_state(s.total, tile.rows(), s);
+  clear_state(s.total, tile.rows(), s.state_stride, s.value_width);
   for (int32_t i = 0; i < tile.num_segments; ++i) {
     walk_segment(call, tile, tile.first_segment + i, s, s.segment);
     for (int32_t r = 0; r < tile.rows(); ++r)
@@ -288,7 +249,7 @@ static void merge_split_rows(const AttentionCall& call, const AttentionPlan& pla
     if (tile.slot < 0) continue;
     for (int32_t r = 0; r < tile.rows(); ++r, ++row_number) {
       if (row_number % worker.count() != worker.index()) continue;
-      clear_state(s.total, 1, s);
+      clear_state(s.total, 1, s.state_stride, s.value_width);
       for (int32_t i = 0; i < tile.num_segments; ++i)
         merge_row(s.total, slots + (tile.slot + int64_t{i} * tile.rows() + r) * s.state_stride,
                   s.value_width);

@@ -6,13 +6,14 @@
 #include "kernels/row_ops.h"
 #include "kernels/sparse_index.h"
 
-#define MOESTRO_ATTENTION_KERNELS                                                              \
-  bool mla_supports(const MlaShape& shape) noexcept;                                           \
-  int64_t mla_scratch_bytes(const MlaShape& shape, int num_workers) noexcept;                  \
-  void mla_run(const MlaArgs& args, platform::Worker& worker) noexcept;                        \
-  bool gqa_supports(const GqaShape& shape) noexcept;                                           \
-  int64_t gqa_scratch_bytes(const GqaShape& shape, int num_workers) noexcept;                  \
-  void gqa_run(const GqaArgs& args, platform::Worker& worker) noexcept;                        \
+#define MOESTRO_ATTENTION_KERNELS                                             \
+  bool mla_supports(const MlaShape& shape) noexcept;                          \
+  int64_t mla_scratch_bytes(const MlaShape& shape, int num_workers) noexcept; \
+  void mla_run(const MlaArgs& args, platform::Worker& worker) noexcept;       \
+  bool gqa_supports(const GqaShape& shape) noexcept;                          \
+  int64_t gqa_scratch_bytes(const GqaShape& shape, int num_workers) noexcept; \
+  void gqa_run(const GqaArgs& args, platform::Worker& worker) noexcept;
+#define MOESTRO_SPARSE_INDEX_KERNELS                                                           \
   bool sparse_index_supports(const SparseIndexShape& shape) noexcept;                          \
   int64_t sparse_index_scratch_bytes(const SparseIndexShape& shape, int num_workers) noexcept; \
   void sparse_index_run(const SparseIndexArgs& args, platform::Worker& worker) noexcept;
@@ -31,11 +32,17 @@
 
 namespace moestro::kernels::avx2 {
 MOESTRO_ATTENTION_KERNELS
+MOESTRO_SPARSE_INDEX_KERNELS
 MOESTRO_ROW_OPS
 }  // namespace moestro::kernels::avx2
 namespace moestro::kernels::avx512 {
 MOESTRO_ATTENTION_KERNELS
+MOESTRO_SPARSE_INDEX_KERNELS
 MOESTRO_ROW_OPS
 }  // namespace moestro::kernels::avx512
+namespace moestro::kernels::amx {
+MOESTRO_ATTENTION_KERNELS
+}
 #undef MOESTRO_ATTENTION_KERNELS
+#undef MOESTRO_SPARSE_INDEX_KERNELS
 #undef MOESTRO_ROW_OPS

@@ -7,15 +7,18 @@ namespace moestro::kernels {
 namespace {
 
 using platform::Isa;
+using platform::kAmxBf16Set;
 using platform::kAvx512Base;
 using platform::kBaseline;
 
 constexpr MlaKernel kMla[] = {
+    {"mla_bf16_amx", kAmxBf16Set, amx::mla_supports, amx::mla_scratch_bytes, amx::mla_run},
     {"mla_avx512", kAvx512Base, avx512::mla_supports, avx512::mla_scratch_bytes, avx512::mla_run},
     {"mla_avx2", Isa::kAvx2, avx2::mla_supports, avx2::mla_scratch_bytes, avx2::mla_run},
     {"mla_ref", kBaseline, ref::mla_supports, ref::mla_scratch_bytes, ref::mla_run},
 };
 constexpr GqaKernel kGqa[] = {
+    {"gqa_bf16_amx", kAmxBf16Set, amx::gqa_supports, amx::gqa_scratch_bytes, amx::gqa_run},
     {"gqa_avx512", kAvx512Base, avx512::gqa_supports, avx512::gqa_scratch_bytes, avx512::gqa_run},
     {"gqa_avx2", Isa::kAvx2, avx2::gqa_supports, avx2::gqa_scratch_bytes, avx2::gqa_run},
     {"gqa_ref", kBaseline, ref::gqa_supports, ref::gqa_scratch_bytes, ref::gqa_run},
