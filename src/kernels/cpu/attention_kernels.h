@@ -42,7 +42,8 @@ MOESTRO_ROW_OPS
 }  // namespace moestro::kernels::avx512
 namespace moestro::kernels::amx {
 MOESTRO_ATTENTION_KERNELS
-}
+MOESTRO_SPARSE_INDEX_KERNELS
+}  // namespace moestro::kernels::amx
 #undef MOESTRO_ATTENTION_KERNELS
 #undef MOESTRO_SPARSE_INDEX_KERNELS
 #undef MOESTRO_ROW_OPS

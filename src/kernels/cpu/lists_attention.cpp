@@ -24,6 +24,8 @@ constexpr GqaKernel kGqa[] = {
     {"gqa_ref", kBaseline, ref::gqa_supports, ref::gqa_scratch_bytes, ref::gqa_run},
 };
 constexpr SparseIndexKernel kSparseIndex[] = {
+    {"sparse_index_bf16_amx", kAmxBf16Set, amx::sparse_index_supports,
+     amx::sparse_index_scratch_bytes, amx::sparse_index_run},
     {"sparse_index_avx512", kAvx512Base, avx512::sparse_index_supports,
      avx512::sparse_index_scratch_bytes, avx512::sparse_index_run},
     {"sparse_index_avx2", Isa::kAvx2, avx2::sparse_index_supports, avx2::sparse_index_scratch_bytes,

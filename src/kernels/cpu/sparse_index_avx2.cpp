@@ -20,6 +20,8 @@ namespace {
 #include "kernels/cpu/vec_math.h"
 #include "kernels/cpu/score_body.h"
 #include "kernels/cpu/select_body.h"
+#include "kernels/cpu/sparse_index_tiles_body.h"
+#include "kernels/cpu/sparse_index_scores_body.h"
 // clang-format on
 }  // namespace
 #include "kernels/cpu/sparse_index_body.h"
