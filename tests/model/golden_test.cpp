@@ -1,5 +1,6 @@
-// Models against the reference logits of tests/golden: float32 at every position, greedy continuations as far as their margins bind,
-// bfloat16 by KL divergence; and the same logits whatever the chunks, pages, company, workers and instruction set.
+// Models against the reference logits of tests/golden: float32 at every position, greedy
+// continuations as far as their margins bind, bfloat16 by KL divergence; and the same logits
+// whatever the chunks, pages, company, workers and instruction set.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,8 +14,8 @@
 namespace moestro::tests {
 namespace {
 
-constexpr float kAbsTolerance = 2e-3f;       // golden logits, float32
-constexpr float kInvariance = 1e-4f;         // any two ways to compute the same float32 logits
+constexpr float kAbsTolerance = 2e-3f;  // golden logits, float32
+constexpr float kInvariance = 1e-4f;    // any two ways to compute the same float32 logits
 constexpr double kBf16MeanKl = 5e-3;
 
 struct Golden {
@@ -29,7 +30,8 @@ std::vector<std::vector<int32_t>> id_lists(const json::value& v) {
   std::vector<std::vector<int32_t>> lists;
   for (const json::value& list : v.as_array()) {
     lists.emplace_back();
-    for (const json::value& id : list.as_array()) lists.back().push_back(static_cast<int32_t>(id.as_int64()));
+    for (const json::value& id : list.as_array())
+      lists.back().push_back(static_cast<int32_t>(id.as_int64()));
   }
   return lists;
 }
@@ -37,7 +39,8 @@ std::vector<std::vector<int32_t>> id_lists(const json::value& v) {
 // golden.safetensors is opened as a model of its own, under the name the reader looks for.
 class OneFile final : public checkpoint::ModelFiles {
  public:
-  OneFile(std::unique_ptr<checkpoint::ModelFiles> inner, std::string name) : inner_(std::move(inner)), name_(std::move(name)) {}
+  OneFile(std::unique_ptr<checkpoint::ModelFiles> inner, std::string name)
+      : inner_(std::move(inner)), name_(std::move(name)) {}
   std::string location() const override { return inner_->location(); }
   std::vector<std::string> list() const override { return {"model.safetensors"}; }
   bool contains(std::string_view name) const override { return name == "model.safetensors"; }
@@ -65,10 +68,19 @@ Golden read_golden(const std::string& name) {
   g.free_rows.resize(g.prompts.size());
   if (const json::value* rows = json::find(o, "free_rows"))
     for (const auto& [key, list] : rows->as_object())
-      for (const json::value& row : list.as_array()) g.free_rows[static_cast<size_t>(std::stoi(std::string(key)))].insert(row.as_int64());
-  const auto source = checkpoint::open_safetensors(std::make_shared<OneFile>(checkpoint::open_model_directory(g.directory).value(), "golden.safetensors")).value();
+      for (const json::value& row : list.as_array())
+        g.free_rows[static_cast<size_t>(std::stoi(std::string(key)))].insert(row.as_int64());
+  const auto source =
+      checkpoint::open_safetensors(
+          std::make_shared<OneFile>(checkpoint::open_model_directory(g.directory).value(),
+                                    "golden.safetensors"))
+          .value();
   for (size_t i = 0; i < g.prompts.size(); ++i) {
-    const checkpoint::TensorView t = source->get("logits." + std::to_string(i), {static_cast<int64_t>(g.prompts[i].size()), -1}, {DType::kF32}).value();
+    const checkpoint::TensorView t =
+        source
+            ->get("logits." + std::to_string(i), {static_cast<int64_t>(g.prompts[i].size()), -1},
+                  {DType::kF32})
+            .value();
     g.logits.emplace_back(static_cast<size_t>(t.num_elements()));
     std::memcpy(g.logits.back().data(), t.bytes.data(), t.bytes.size());
   }
@@ -76,7 +88,8 @@ Golden read_golden(const std::string& name) {
 }
 
 // Largest difference over the rows that bind.
-float max_difference(const Golden& g, const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b, int32_t vocab) {
+float max_difference(const Golden& g, const std::vector<std::vector<float>>& a,
+                     const std::vector<std::vector<float>>& b, int32_t vocab) {
   float worst = 0;
   for (size_t p = 0; p < a.size(); ++p) {
     if (a[p].size() != b[p].size()) return INFINITY;
@@ -100,7 +113,8 @@ double mean_kl(const Golden& g, const std::vector<std::vector<float>>& got, int3
   };
   for (size_t p = 0; p < got.size(); ++p) {
     for (size_t r = 0; r < g.prompts[p].size(); ++r, ++rows) {
-      const float *a = g.logits[p].data() + r * static_cast<size_t>(vocab), *b = got[p].data() + r * static_cast<size_t>(vocab);
+      const float *a = g.logits[p].data() + r * static_cast<size_t>(vocab),
+                  *b = got[p].data() + r * static_cast<size_t>(vocab);
       const double la = log_softmax(a), lb = log_softmax(b);
       for (int32_t i = 0; i < vocab; ++i) sum += std::exp(a[i] - la) * ((a[i] - la) - (b[i] - lb));
     }
@@ -120,14 +134,18 @@ class GoldenModel : public testing::TestWithParam<std::string> {
 
 TEST_P(GoldenModel, Float32LogitsEqualTheReference) {
   const auto runner = open({});
-  EXPECT_LE(max_difference(golden_, golden_.logits, runner->logits(golden_.prompts), runner->vocab()), kAbsTolerance);
+  EXPECT_LE(
+      max_difference(golden_, golden_.logits, runner->logits(golden_.prompts), runner->vocab()),
+      kAbsTolerance);
 }
 
 TEST_P(GoldenModel, GreedyContinuationsAgreeAsFarAsMarginsBind) {
   const auto runner = open({.chunk = 16});
   for (size_t p = 0; p < golden_.prompts.size(); ++p) {
-    const std::vector<int32_t> got = runner->greedy(golden_.prompts[p], static_cast<int32_t>(golden_.greedy[p].size()));
-    for (size_t i = 0; i < got.size() && golden_.margins[p][i] > 2 * kAbsTolerance; ++i) ASSERT_EQ(got[i], golden_.greedy[p][i]) << "prompt " << p << ", token " << i;
+    const std::vector<int32_t> got =
+        runner->greedy(golden_.prompts[p], static_cast<int32_t>(golden_.greedy[p].size()));
+    for (size_t i = 0; i < got.size() && golden_.margins[p][i] > 2 * kAbsTolerance; ++i)
+      ASSERT_EQ(got[i], golden_.greedy[p][i]) << "prompt " << p << ", token " << i;
   }
 }
 
@@ -143,17 +161,22 @@ TEST_P(GoldenModel, Float32LogitsDoNotDependOnHowTheyAreComputed) {
                       {"page 1", {.page_size = 1}},
                       {"page 13, chunk 7, 3 workers", {.workers = 3, .page_size = 13, .chunk = 7}},
                       {"2 workers", {.workers = 2}},
-                      {"avx2", {.isa = platform::detect_isa() - platform::IsaSet(~static_cast<uint32_t>(platform::Isa::kAvx2))}},
+                      {"avx2",
+                       {.isa = platform::detect_isa() -
+                               platform::IsaSet(~static_cast<uint32_t>(platform::Isa::kAvx2))}},
                       {"reference kernels", {.isa = platform::kBaseline}}};
   for (const Way& way : ways) {
     const auto runner = open(way.options);
-    EXPECT_LE(max_difference(golden_, plain, runner->logits(golden_.prompts), runner->vocab()), kInvariance) << way.name;
+    EXPECT_LE(max_difference(golden_, plain, runner->logits(golden_.prompts), runner->vocab()),
+              kInvariance)
+        << way.name;
   }
   const auto runner = open({});
   for (size_t p = 0; p < golden_.prompts.size(); ++p) {  // each prompt alone
     std::vector<std::vector<float>> alone = plain;
     alone[p] = runner->logits({golden_.prompts[p]})[0];
-    EXPECT_LE(max_difference(golden_, plain, alone, runner->vocab()), kInvariance) << "prompt " << p << " alone";
+    EXPECT_LE(max_difference(golden_, plain, alone, runner->vocab()), kInvariance)
+        << "prompt " << p << " alone";
   }
 }
 
@@ -165,7 +188,9 @@ TEST_P(GoldenModel, Bfloat16StaysClose) {
   EXPECT_GT(kl, 0) << "bfloat16 that equals float32 exactly was not bfloat16";
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenModel, testing::Values("glm_moe_dsa", "glm_moe_dsa_shared_index"), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Models, GoldenModel,
+                         testing::Values("glm_moe_dsa", "glm_moe_dsa_shared_index"),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace moestro::tests

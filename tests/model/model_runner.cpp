@@ -11,11 +11,13 @@ namespace {
 constexpr int32_t kPoolTokens = 8192;
 }
 
-Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const std::string& directory, const RunnerOptions& options) {
+Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const std::string& directory,
+                                                       const RunnerOptions& options) {
   auto r = std::make_unique<ModelRunner>();
   r->options_ = options;
   MOESTRO_ASSIGN(r->files_, checkpoint::open_model_directory(directory));
-  MOESTRO_ASSIGN(const checkpoint::ModelConfig config, checkpoint::read_model_config(*r->files_, options.overrides));
+  MOESTRO_ASSIGN(const checkpoint::ModelConfig config,
+                 checkpoint::read_model_config(*r->files_, options.overrides));
   MOESTRO_ASSIGN(const checkpoint::QuantConfig quant, checkpoint::parse_quant_config(config.raw));
   MOESTRO_ASSIGN(r->source_, checkpoint::open_safetensors(r->files_));
   r->gang_ = std::make_unique<platform::Gang>(options.workers, false);
@@ -24,23 +26,38 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const std::string& direct
                                     .source = *r->source_,
                                     .compute = options.compute,
                                     .kv_dtype = options.kv,
-                                    .limits = {.max_tokens = options.max_tokens, .max_logits_rows = options.max_tokens, .max_context = options.max_context}};
+                                    .limits = {.max_tokens = options.max_tokens,
+                                               .max_logits_rows = options.max_tokens,
+                                               .max_context = options.max_context}};
   MOESTRO_ASSIGN(const auto spec, models::make_model_spec(request));
-  MOESTRO_ASSIGN(r->plan_, plan::make_plan(*spec, {.isa = options.isa, .num_workers = options.workers, .model_type = config.model_type, .compute = options.compute,
-                                                    .kv_dtype = options.kv, .page_size = options.page_size}));
+  MOESTRO_ASSIGN(r->plan_, plan::make_plan(*spec, {.isa = options.isa,
+                                                   .num_workers = options.workers,
+                                                   .model_type = config.model_type,
+                                                   .compute = options.compute,
+                                                   .kv_dtype = options.kv,
+                                                   .page_size = options.page_size}));
   MOESTRO_ASSIGN(r->model_, spec->load(*r->source_, *r->gang_, {}));
 
   const int32_t pages = kPoolTokens / options.page_size;
   const auto view = [&](int32_t width) {
     const int64_t row = int64_t{width} * bits(options.kv) / 8;
-    auto& bytes = r->memory_.emplace_back(static_cast<size_t>(row * options.page_size * pages + 64), std::byte{0x7f});  // NaN-like: unwritten rows must not be read
-    return tensor::PagedView{.data = bytes.data(), .dtype = options.kv, .page_size = options.page_size, .width = width, .row_bytes = row, .block_bytes = row * options.page_size};
+    auto& bytes =
+        r->memory_.emplace_back(static_cast<size_t>(row * options.page_size * pages + 64),
+                                std::byte{0x7f});  // NaN-like: unwritten rows must not be read
+    return tensor::PagedView{.data = bytes.data(),
+                             .dtype = options.kv,
+                             .page_size = options.page_size,
+                             .width = width,
+                             .row_bytes = row,
+                             .block_bytes = row * options.page_size};
   };
-  for (const models::LayerKvWidths& w : r->model_->kv_widths()) r->layers_.push_back({.key = view(w.key), .value = view(w.value), .index = view(w.index)});
+  for (const models::LayerKvWidths& w : r->model_->kv_widths())
+    r->layers_.push_back({.key = view(w.key), .value = view(w.value), .index = view(w.index)});
   r->free_pages_.resize(static_cast<size_t>(pages));
   std::iota(r->free_pages_.begin(), r->free_pages_.end(), 0);
   std::shuffle(r->free_pages_.begin(), r->free_pages_.end(), std::mt19937(1));
-  r->logits_.resize(static_cast<size_t>(options.max_tokens) * static_cast<size_t>(r->model_->vocab_size()));
+  r->logits_.resize(static_cast<size_t>(options.max_tokens) *
+                    static_cast<size_t>(r->model_->vocab_size()));
   return r;
 }
 
@@ -52,7 +69,8 @@ void ModelRunner::give_pages(Sequence& s, int32_t tokens) {
 }
 
 // Appends the logits of every new token to rows[i].
-void ModelRunner::step(std::vector<Sequence*> sequences, const std::vector<int32_t>& counts, std::vector<std::vector<float>>& rows) {
+void ModelRunner::step(std::vector<Sequence*> sequences, const std::vector<int32_t>& counts,
+                       std::vector<std::vector<float>>& rows) {
   std::vector<int32_t> ids, positions, seq_of, starts{0}, logits_rows, tables;
   size_t stride = 1;
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -73,9 +91,16 @@ void ModelRunner::step(std::vector<Sequence*> sequences, const std::vector<int32
   }
   logits_rows.resize(ids.size());
   std::iota(logits_rows.begin(), logits_rows.end(), 0);
-  const kernels::StepInput input{.num_tokens = static_cast<int32_t>(ids.size()), .num_seqs = static_cast<int32_t>(sequences.size()), .token_ids = ids.data(), .positions = positions.data(),
-                                 .token_seq = seq_of.data(), .query_start = starts.data(), .block_tables = tables.data(), .block_table_stride = static_cast<int32_t>(stride),
-                                 .logits_rows = logits_rows.data(), .num_logits_rows = static_cast<int32_t>(ids.size())};
+  const kernels::StepInput input{.num_tokens = static_cast<int32_t>(ids.size()),
+                                 .num_seqs = static_cast<int32_t>(sequences.size()),
+                                 .token_ids = ids.data(),
+                                 .positions = positions.data(),
+                                 .token_seq = seq_of.data(),
+                                 .query_start = starts.data(),
+                                 .block_tables = tables.data(),
+                                 .block_table_stride = static_cast<int32_t>(stride),
+                                 .logits_rows = logits_rows.data(),
+                                 .num_logits_rows = static_cast<int32_t>(ids.size())};
   const kernels::KvView kv{.layers = layers_};
   gang_->run([&](platform::Worker& worker) { model_->forward(input, kv, logits_.data(), worker); });
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -85,7 +110,8 @@ void ModelRunner::step(std::vector<Sequence*> sequences, const std::vector<int32
   }
 }
 
-std::vector<std::vector<float>> ModelRunner::logits(const std::vector<std::vector<int32_t>>& prompts) {
+std::vector<std::vector<float>> ModelRunner::logits(
+    const std::vector<std::vector<int32_t>>& prompts) {
   std::vector<Sequence> sequences;
   for (const auto& p : prompts) sequences.push_back({.ids = p});
   std::vector<std::vector<float>> all(prompts.size());
@@ -106,9 +132,11 @@ std::vector<std::vector<float>> ModelRunner::logits(const std::vector<std::vecto
     if (active.empty()) break;
     std::vector<std::vector<float>> rows(active.size());
     step(active, counts, rows);
-    for (size_t i = 0; i < active.size(); ++i) all[index[i]].insert(all[index[i]].end(), rows[i].begin(), rows[i].end());
+    for (size_t i = 0; i < active.size(); ++i)
+      all[index[i]].insert(all[index[i]].end(), rows[i].begin(), rows[i].end());
   }
-  for (const Sequence& s : sequences) free_pages_.insert(free_pages_.end(), s.pages.begin(), s.pages.end());
+  for (const Sequence& s : sequences)
+    free_pages_.insert(free_pages_.end(), s.pages.begin(), s.pages.end());
   return all;
 }
 

@@ -1,5 +1,6 @@
-// Runs a model without the engine: makes spec, plan and weights, lays out a paged cache with shuffled pages, and feeds prompts in chunks
-// of chosen sizes, alone or side by side. For the golden tests.
+// Runs a model without the engine: makes spec, plan and weights, lays out a paged cache with
+// shuffled pages, and feeds prompts in chunks of chosen sizes, alone or side by side. For the
+// golden tests.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -8,8 +9,8 @@
 
 #include "checkpoint/weight_source.h"
 #include "models/model_spec.h"
-#include "platform/gang.h"
 #include "plan/plan.h"
+#include "platform/gang.h"
 
 namespace moestro::tests {
 
@@ -17,7 +18,7 @@ struct RunnerOptions {
   DType compute = DType::kF32, kv = DType::kF32;
   int workers = 1;
   int32_t page_size = 16;
-  int32_t chunk = 1 << 20;              // tokens a sequence gets per step
+  int32_t chunk = 1 << 20;  // tokens a sequence gets per step
   int32_t max_context = 1024, max_tokens = 2048;
   platform::IsaSet isa = platform::detect_isa();
   json::object overrides;
@@ -25,8 +26,10 @@ struct RunnerOptions {
 
 class ModelRunner {
  public:
-  static Result<std::unique_ptr<ModelRunner>> open(const std::string& directory, const RunnerOptions& options);
-  // Logits of every position of every prompt, [tokens, vocab] each; all prompts run side by side, a chunk each per step.
+  static Result<std::unique_ptr<ModelRunner>> open(const std::string& directory,
+                                                   const RunnerOptions& options);
+  // Logits of every position of every prompt, [tokens, vocab] each; all prompts run side by side, a
+  // chunk each per step.
   std::vector<std::vector<float>> logits(const std::vector<std::vector<int32_t>>& prompts);
   // Greedy continuation, n tokens.
   std::vector<int32_t> greedy(const std::vector<int32_t>& prompt, int32_t n);
@@ -36,10 +39,11 @@ class ModelRunner {
  private:
   struct Sequence {
     std::vector<int32_t> ids;
-    int32_t done = 0;                   // tokens whose keys are in the cache
+    int32_t done = 0;  // tokens whose keys are in the cache
     std::vector<int32_t> pages;
   };
-  void step(std::vector<Sequence*> sequences, const std::vector<int32_t>& counts, std::vector<std::vector<float>>& rows);
+  void step(std::vector<Sequence*> sequences, const std::vector<int32_t>& counts,
+            std::vector<std::vector<float>>& rows);
   void give_pages(Sequence& s, int32_t tokens);
 
   RunnerOptions options_;

@@ -1,0 +1,114 @@
+// Plans of a golden checkpoint: every place gets a kernel, losers say why, flags are honoured or
+// refused, the id follows the content.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "base/format.h"
+#include "model/model_runner.h"
+
+namespace moestro::tests {
+namespace {
+
+using testing::HasSubstr;
+
+class PlanTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    files_ = checkpoint::open_model_directory(std::string(MOESTRO_SOURCE_DIR) +
+                                              "/tests/golden/glm_moe_dsa_shared_index")
+                 .value();
+    config_ = checkpoint::read_model_config(*files_, {}).value();
+    quant_ = checkpoint::parse_quant_config(config_.raw).value();
+    source_ = checkpoint::open_safetensors(files_).value();
+    spec_ = models::make_model_spec(
+                {.config = config_,
+                 .quant = quant_,
+                 .source = *source_,
+                 .limits = {.max_tokens = 64, .max_logits_rows = 8, .max_context = 256}})
+                .value();
+  }
+  Result<plan::Plan> make(plan::PlanInput input) { return plan::make_plan(*spec_, input); }
+
+  std::shared_ptr<const checkpoint::ModelFiles> files_;
+  checkpoint::ModelConfig config_;
+  checkpoint::QuantConfig quant_;
+  std::unique_ptr<checkpoint::WeightSource> source_;
+  std::unique_ptr<models::ModelSpec> spec_;
+};
+
+TEST_F(PlanTest, EveryPlaceHasAKernelAndEveryLoserAReason) {
+  const plan::Plan p = make({.isa = platform::detect_isa()}).value();
+  std::set<std::string> parts;
+  for (const plan::PlanEntry& e : p.entries) {
+    parts.insert(e.part);
+    int chosen = 0;
+    for (const plan::Candidate& c : e.candidates) chosen += c.why_not.empty();
+    EXPECT_EQ(chosen, 1) << e.name;
+    EXPECT_FALSE(e.kernel.empty()) << e.name;
+  }
+  EXPECT_EQ(parts, (std::set<std::string>{"attention", "dense mlp", "experts", "head", "router",
+                                          "rows", "shared expert"}));
+  EXPECT_GT(p.weight_bytes, 0);
+  EXPECT_GT(p.scratch_bytes, 0);
+  EXPECT_GT(p.activation_bytes, 0);
+}
+
+TEST_F(PlanTest, LayersCoverTheModelOnce) {
+  const plan::Plan p = make({.isa = platform::detect_isa()}).value();
+  std::multiset<int32_t> mlps;
+  for (const plan::PlanEntry& e : p.entries)
+    if (e.part == "dense mlp" || e.part == "experts") mlps.insert(e.layers.begin(), e.layers.end());
+  for (int32_t l = 0; l < config_.num_layers; ++l) EXPECT_EQ(mlps.count(l), 1u) << "layer " << l;
+}
+
+TEST_F(PlanTest, WithoutInstructionSetsTheReferenceRuns) {
+  const plan::Plan p = make({.isa = platform::kBaseline}).value();
+  for (const plan::PlanEntry& e : p.entries) {
+    EXPECT_THAT(e.kernel, HasSubstr("ref")) << e.name;
+    for (const plan::Candidate& c : e.candidates) {
+      if (!c.why_not.empty()) {
+        EXPECT_THAT(c.why_not, HasSubstr("isa: needs")) << c.kernel;
+      }
+    }
+  }
+}
+
+TEST_F(PlanTest, ForcedKernelIsTakenOrRefusedByName) {
+  const plan::Plan p =
+      make({.isa = platform::detect_isa(), .forced_kernels = {"mla=mla_ref"}}).value();
+  for (const plan::PlanEntry& e : p.entries)
+    EXPECT_EQ(e.op == "mla" ? e.kernel : "mla_ref", "mla_ref");
+  EXPECT_THAT(
+      make({.isa = platform::detect_isa(), .forced_kernels = {"mla=nothing"}}).status().message(),
+      HasSubstr("--kernel asks for nothing"));
+  EXPECT_THAT(
+      make({.isa = platform::detect_isa(), .forced_kernels = {"mlaa=mla_ref"}}).status().message(),
+      HasSubstr("no op \"mlaa\""));
+  EXPECT_THAT(make({.isa = platform::detect_isa(), .forced_kernels = {"mla"}}).status().message(),
+              HasSubstr("expected op=name"));
+}
+
+TEST_F(PlanTest, IdFollowsTheContent) {
+  const std::string a = make({.isa = platform::detect_isa()}).value().id,
+                    b = make({.isa = platform::detect_isa()}).value().id;
+  const std::string c = make({.isa = platform::kBaseline}).value().id;
+  EXPECT_EQ(a, b);
+  EXPECT_NE(a, c);
+  EXPECT_EQ(a.size(), 16u);
+}
+
+TEST_F(PlanTest, PrintsNameEveryKernel) {
+  const plan::Plan p = make({.isa = platform::detect_isa()}).value();
+  const std::string text = plan::to_text(p, true), dump = json::dump(plan::to_json(p));
+  for (const plan::PlanEntry& e : p.entries) {
+    EXPECT_THAT(text, HasSubstr(e.kernel));
+    EXPECT_THAT(dump, HasSubstr(e.kernel));
+    for (const plan::Candidate& c : e.candidates) EXPECT_THAT(text, HasSubstr(c.kernel));
+  }
+  EXPECT_EQ(plan::layer_ranges({0, 1, 2, 5, 7, 8}), "0-2, 5, 7-8");
+}
+
+}  // namespace
+}  // namespace moestro::tests
