@@ -5,10 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
 #include <set>
 
+#include "model/golden_file.h"
 #include "model/model_runner.h"
 
 namespace moestro::tests {
@@ -28,31 +27,9 @@ struct Golden {
 
 std::vector<std::vector<int32_t>> id_lists(const json::value& v) {
   std::vector<std::vector<int32_t>> lists;
-  for (const json::value& list : v.as_array()) {
-    lists.emplace_back();
-    for (const json::value& id : list.as_array())
-      lists.back().push_back(static_cast<int32_t>(id.as_int64()));
-  }
+  for (const json::value& list : v.as_array()) lists.push_back(id_list(list));
   return lists;
 }
-
-// golden.safetensors is opened as a model of its own, under the name the reader looks for.
-class OneFile final : public checkpoint::ModelFiles {
- public:
-  OneFile(std::unique_ptr<checkpoint::ModelFiles> inner, std::string name)
-      : inner_(std::move(inner)), name_(std::move(name)) {}
-  std::string location() const override { return inner_->location(); }
-  std::vector<std::string> list() const override { return {"model.safetensors"}; }
-  bool contains(std::string_view name) const override { return name == "model.safetensors"; }
-  Result<std::shared_ptr<const checkpoint::FileBytes>> open(std::string_view name) const override {
-    if (!contains(name)) return not_found(std::string(name));
-    return inner_->open(name_);
-  }
-
- private:
-  std::unique_ptr<checkpoint::ModelFiles> inner_;
-  std::string name_;
-};
 
 Golden read_golden(const std::string& name) {
   Golden g;
@@ -70,20 +47,9 @@ Golden read_golden(const std::string& name) {
     for (const auto& [key, list] : rows->as_object())
       for (const json::value& row : list.as_array())
         g.free_rows[static_cast<size_t>(std::stoi(std::string(key)))].insert(row.as_int64());
-  const auto source =
-      checkpoint::open_safetensors(
-          std::make_shared<OneFile>(checkpoint::open_model_directory(g.directory).value(),
-                                    "golden.safetensors"))
-          .value();
-  for (size_t i = 0; i < g.prompts.size(); ++i) {
-    const checkpoint::TensorView t =
-        source
-            ->get("logits." + std::to_string(i), {static_cast<int64_t>(g.prompts[i].size()), -1},
-                  {DType::kF32})
-            .value();
-    g.logits.emplace_back(static_cast<size_t>(t.num_elements()));
-    std::memcpy(g.logits.back().data(), t.bytes.data(), t.bytes.size());
-  }
+  const auto source = open_tensors(g.directory, "golden.safetensors").value();
+  for (size_t i = 0; i < g.prompts.size(); ++i)
+    g.logits.push_back(float_tensor(*source, "logits." + std::to_string(i)));
   return g;
 }
 
