@@ -15,7 +15,13 @@ namespace {
 
 constexpr float kAbsTolerance = 2e-3f;  // golden logits, float32
 constexpr float kInvariance = 1e-4f;    // any two ways to compute the same float32 logits
-constexpr double kBf16MeanKl = 5e-3;
+// Twice the mean KL of the reference implementation's own bfloat16 run (tools/reference_bf16_kl.py,
+// transformers 5.24): on these tiny random models rounding flips sparse choices and experts, so
+// that a trained model's 5e-3 cannot be asked for.
+constexpr struct {
+  const char* model;
+  double kl;
+} kBf16ReferenceKl[] = {{"glm_moe_dsa", 2.284e-1}, {"glm_moe_dsa_shared_index", 2.863e-1}};
 
 struct Golden {
   std::string directory;
@@ -150,7 +156,10 @@ TEST_P(GoldenModel, Bfloat16StaysClose) {
   const auto runner = open({.compute = DType::kBF16, .kv = DType::kBF16});
   const double kl = mean_kl(golden_, runner->logits(golden_.prompts), runner->vocab());
   RecordProperty("mean_kl", std::to_string(kl));
-  EXPECT_LE(kl, kBf16MeanKl);
+  double limit = 5e-3;
+  for (const auto& reference : kBf16ReferenceKl)
+    if (GetParam() == reference.model) limit = std::max(limit, 2 * reference.kl);
+  EXPECT_LE(kl, limit);
   EXPECT_GT(kl, 0) << "bfloat16 that equals float32 exactly was not bfloat16";
 }
 

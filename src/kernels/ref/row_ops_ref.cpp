@@ -31,20 +31,19 @@ void norm(const NormArgs& args, platform::Worker& worker) noexcept {
 }
 
 void rope(const RopeArgs& args, platform::Worker& worker) noexcept {
-  const auto [begin, end] = worker.share(args.rows);
+  const auto [begin, end] = worker.share(int64_t{args.rows} * args.heads);
   const int32_t pairs = args.rope_dim / 2;
-  for (int64_t r = begin; r < end; ++r) {
-    for (int32_t h = 0; h < args.heads; ++h) {
-      float* x = args.x + r * args.row_stride + h * args.head_stride;
-      for (int32_t i = 0; i < pairs; ++i) {
-        float& first = x[args.interleaved ? 2 * i : i];
-        float& second = x[args.interleaved ? 2 * i + 1 : i + pairs];
-        const auto a = static_cast<double>(first), b = static_cast<double>(second);
-        const auto c = static_cast<double>(args.cos[r * pairs + i]),
-                   s = static_cast<double>(args.sin[r * pairs + i]);
-        first = static_cast<float>(a * c - b * s);
-        second = static_cast<float>(b * c + a * s);
-      }
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t r = unit / args.heads, h = unit % args.heads;
+    float* x = args.x + r * args.row_stride + h * args.head_stride;
+    for (int32_t i = 0; i < pairs; ++i) {
+      float& first = x[args.interleaved ? 2 * i : i];
+      float& second = x[args.interleaved ? 2 * i + 1 : i + pairs];
+      const auto a = static_cast<double>(first), b = static_cast<double>(second);
+      const auto c = static_cast<double>(args.cos[r * pairs + i]),
+                 s = static_cast<double>(args.sin[r * pairs + i]);
+      first = static_cast<float>(a * c - b * s);
+      second = static_cast<float>(b * c + a * s);
     }
   }
 }

@@ -214,8 +214,9 @@ void Mla::project_query(StepContext& c, const Arrays& a) const {
 void Mla::rotate_query(StepContext& c, const Arrays& a) const {
   const int32_t tokens = c.step.num_tokens;
   const int64_t heads = spec_.heads, from = spec_.nope + spec_.rope, to = spec_.latent + spec_.rope;
-  const auto [begin, end] = c.worker.share(tokens);
-  for (int64_t i = begin * heads; i < end * heads; ++i)
+  const auto [begin, end] =
+      c.worker.share(tokens * heads);  // the pairs that rope gives this worker
+  for (int64_t i = begin; i < end; ++i)
     std::copy_n(a.q + i * from + spec_.nope, spec_.rope, a.q_full + i * to + spec_.latent);
   c.ops.rope({.x = a.q_full + spec_.latent,
               .row_stride = heads * to,
