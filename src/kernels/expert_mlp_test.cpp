@@ -195,6 +195,8 @@ TEST_P(ExpertMlp, ManyRowsOfOneExpertAndManyEmptyExperts) {
   check(100, 1, 1, 64, 32, 2, false, false, true);  // dense MLP: identity rows, row_token null
   check(300, 1, 1, 64, 32, 3, false, false, true);
   check(2, 40, 2, 64, 32, 2);
+  for (const int workers : {1, 2, 3})
+    check(60, 12, 3, 64, 32, workers);  // an expert's last task packs its rows
 }
 
 TEST_P(ExpertMlp, BiasAccumulateAndWorkers) {

@@ -145,6 +145,26 @@ TEST_P(Linear, BiasAccumulateAndWorkers) {
 
 TEST_P(Linear, MoreRowsThanOneChunk) { check(300, 70, {40}, 2, false, false); }
 
+// Results of 24 MiB and more are written past the caches where lines are whole: the last channels
+// and rows are not.
+TEST_P(Linear, ResultsLargerThanCaches) {
+  if (GetParam().kernel->name.ends_with("_ref"))
+    GTEST_SKIP() << "the reference has one way to store";
+  std::mt19937 rng(11);
+  const int32_t rows = 2100, n = 3008 - 16, k = 8;
+  const TestWeights w(GetParam().format, n, k, rng);
+  PackedForTest packed(w);
+  const std::vector<float> x = random_floats(static_cast<size_t>(rows) * k, rng);
+  const int64_t stride = 3008;
+  platform::Buffer y = bytes_for_test(4 * stride * rows);
+  const LinearOutput out{&packed.view, y.as<float>(), stride};
+  run(2, {x.data(), k, rows, {&out, 1}, false, nullptr}, rows);
+  for (const int32_t r : {0, 1, 255, 256, 1000, 2098, 2099}) {
+    expect_row(w, x.data() + r * k, y.as<float>() + r * stride, 0.0f);
+    for (int64_t i = n; i < stride; ++i) ASSERT_EQ(y.as<float>()[r * stride + i], 0.0f);
+  }
+}
+
 // The same row gives the same bits alone, in company, at any place, with any number of workers.
 TEST_P(Linear, ResultsDoNotDependOnCompanyOrWorkers) {
   std::mt19937 rng(5);

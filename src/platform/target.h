@@ -13,6 +13,7 @@
 #define MOESTRO_TARGET_BEGIN(features)                               \
   MOESTRO_PRAGMA(GCC push_options)                                   \
   MOESTRO_PRAGMA(GCC diagnostic push)                                \
+  MOESTRO_PRAGMA(GCC diagnostic ignored "-Wuninitialized")           \
   MOESTRO_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized")     \
   MOESTRO_PRAGMA(GCC target(features))
 #define MOESTRO_TARGET_END           \

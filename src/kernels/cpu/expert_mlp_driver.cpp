@@ -1,6 +1,9 @@
 #include "kernels/cpu/expert_mlp_driver.h"
 
+#include <xmmintrin.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "kernels/cpu/linear_driver.h"
@@ -21,7 +24,8 @@ constexpr int32_t kMaxInt8K = 65536;  // as in linear_driver.cpp
 struct Layout {
   int64_t x_row, h_row,
       h_stride;  // bytes of a packed row of x and of h; floats of an unpacked row of h
-  int64_t order, token_scales, tokens, x_scales, x, h, h_scales, h_packed, own, own_bytes, end;
+  int64_t order, unfinished, token_scales, tokens, x_scales, x, h, h_scales, h_packed, own,
+      own_bytes, end;
 
   Layout(const TileOps& ops, int32_t num_tokens, int32_t num_rows, int32_t experts, int32_t hidden,
          int32_t intermediate, int workers)
@@ -35,6 +39,7 @@ struct Layout {
       return begin;
     };
     order = take(int64_t{4} * experts);
+    unfinished = take(int64_t{4} * experts);
     token_scales = take(int64_t{4} * num_tokens);
     tokens = take(x_row * num_tokens);
     x_scales = take(int64_t{4} * num_rows);
@@ -68,6 +73,10 @@ class Run {
         args.row_token && rows_ >= 2 * args.tokens && (longest_ == 1 || rows_ >= kGatherRows);
     gather_ = by_token_ && longest_ > 1;
     own_h_ = rows_ <= kPrivateRows;
+    // With many experts the work after one is done does not hold the others up.
+    last_packs_h_ = !own_h_ && num_active_ >= 4 * worker.count();
+    gate_up_tasks_ = tasks_of(args.gate_up.front());
+    down_tasks_ = tasks_of(args.down.front());
   }
 
   void run() {
@@ -83,12 +92,13 @@ class Run {
     }
     gate_up();
     worker_.barrier();
-    if (!own_h_) {
+    if (!own_h_ && !last_packs_h_) {
       pack_h();
       worker_.barrier();
     }
     down();
     ops_.finish(state_);
+    _mm_sfence();
   }
 
  private:
@@ -100,8 +110,19 @@ class Run {
     return reinterpret_cast<T*>(args_.scratch + offset);
   }
 
+  struct Tasks {
+    int32_t panels, per_task, count;  // count: tasks of one expert
+  };
+  Tasks tasks_of(const tensor::PackedMatrix& w) const {
+    const int32_t panels = w.num_panels();
+    const int32_t per_task =
+        panels_per_task(int64_t{panels} * num_active_, w.panel_bytes(), worker_.count());
+    return {panels, per_task, (panels + per_task - 1) / per_task};
+  }
+
   // The experts that have rows, the longest first, so that the last tasks are small.
   void order_experts() {
+    std::fill_n(at<int32_t>(layout_.unfinished), args_.gate_up.size(), gate_up_tasks_.count);
     auto* order = at<int32_t>(layout_.order);
     int32_t n = 0;
     for (size_t e = 0; e < args_.gate_up.size(); ++e)
@@ -162,31 +183,42 @@ class Run {
     });
   }
 
+  void pack_h_row(int32_t r, const PackedRow& place) {
+    at<float>(layout_.h_scales)[r] =
+        ops_.pack_row(at<float>(layout_.h) + r * layout_.h_stride, intermediate_,
+                      at<std::byte>(layout_.h_packed + place.offset), place.step_stride);
+  }
+
   void pack_h() {
-    auto* scales = at<float>(layout_.h_scales);
-    each_row(layout_.h_row, [&](int32_t r, const PackedRow& place) {
-      scales[r] = ops_.pack_row(at<float>(layout_.h) + r * layout_.h_stride, intermediate_,
-                                at<std::byte>(layout_.h_packed + place.offset), place.step_stride);
-    });
+    each_row(layout_.h_row, [&](int32_t r, const PackedRow& place) { pack_h_row(r, place); });
+  }
+
+  // Whoever ends the last gate_up task of an expert packs its rows of h, which are then still in
+  // the caches.
+  void finish_gate_up_task(size_t e) {
+    std::atomic_ref<int32_t> unfinished(at<int32_t>(layout_.unfinished)[e]);
+    if (unfinished.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    for (int32_t i = 0; i < count(e); ++i) {
+      PackedRow place = packed_row(i, count(e), layout_.h_row, ops_.step_bytes);
+      place.offset += first(e) * layout_.h_row;
+      pack_h_row(first(e) + i, place);
+    }
   }
 
   // Runs f(expert, first panel, end panel) over all active experts' panels, by ticket.
   template <class F>
-  void each_task(const tensor::PackedMatrix& shape, F f) {
+  void each_task(const Tasks& tasks, F f) {
     worker_.start_tickets();
-    const int32_t panels = shape.num_panels();
-    const int32_t per_task =
-        panels_per_task(int64_t{panels} * num_active_, shape.panel_bytes(), worker_.count());
-    const int32_t tasks = (panels + per_task - 1) / per_task;
     const auto* order = at<int32_t>(layout_.order);
-    for (int64_t task; (task = worker_.take_ticket()) < int64_t{tasks} * num_active_;) {
-      const auto begin = static_cast<int32_t>(task % tasks) * per_task;
-      f(static_cast<size_t>(order[task / tasks]), begin, std::min(panels, begin + per_task));
+    for (int64_t task; (task = worker_.take_ticket()) < int64_t{tasks.count} * num_active_;) {
+      const auto begin = static_cast<int32_t>(task % tasks.count) * tasks.per_task;
+      f(static_cast<size_t>(order[task / tasks.count]), begin,
+        std::min(tasks.panels, begin + tasks.per_task));
     }
   }
 
   void gate_up() {
-    each_task(args_.gate_up.front(), [&](size_t e, int32_t p_begin, int32_t p_end) {
+    each_task(gate_up_tasks_, [&](size_t e, int32_t p_begin, int32_t p_end) {
       const tensor::PackedMatrix& w = args_.gate_up[e];
       const std::byte* a = at<std::byte>(layout_.x + first(e) * layout_.x_row);
       const float* scales = at<float>(layout_.x_scales) + first(e);
@@ -202,6 +234,7 @@ class Run {
           ops_.silu(c_, rows, w.bias ? w.bias + p * 32 : nullptr, h + p * 16, layout_.h_stride);
         }
       }
+      if (last_packs_h_) finish_gate_up_task(e);
     });
   }
 
@@ -228,7 +261,8 @@ class Run {
     const std::byte* packed = own_h_ ? own_packed() : at<std::byte>(layout_.h_packed);
     const float* all_scales =
         at<float>(own_h_ ? layout_.own + layout_.own_bytes * worker_.index() : layout_.h_scales);
-    each_task(args_.down.front(), [&](size_t e, int32_t p_begin, int32_t p_end) {
+    const StoreMode mode = store_mode(args_.accumulate, int64_t{4} * rows_ * hidden_);
+    each_task(down_tasks_, [&](size_t e, int32_t p_begin, int32_t p_end) {
       const tensor::PackedMatrix& w = args_.down[e];
       if (own_h_) pack_own_h(e);
       const std::byte* a = packed + first(e) * layout_.h_row;
@@ -239,7 +273,7 @@ class Run {
         for (int32_t p = p_begin; p < p_end; ++p) {
           ops_.panel({&w, p, a + r * layout_.h_row, scales + r, rows, c_}, state_);
           ops_.store(c_, rows, w.bias ? w.bias + p * 32 : nullptr, y + p * 32, args_.y_stride,
-                     std::min(32, w.n - p * 32), args_.accumulate);
+                     std::min(32, w.n - p * 32), mode);
         }
       }
     });
@@ -251,7 +285,8 @@ class Run {
   const int32_t rows_, hidden_, intermediate_;
   const Layout layout_;
   int32_t num_active_ = 0, longest_ = 0;
-  bool by_token_ = false, gather_ = false, own_h_ = false;
+  bool by_token_ = false, gather_ = false, own_h_ = false, last_packs_h_ = false;
+  Tasks gate_up_tasks_{}, down_tasks_{};
   uint64_t own_packed_rows_ = 0;
   TileState state_;
   alignas(64) float c_[kCallRows * 32];

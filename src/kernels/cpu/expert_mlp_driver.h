@@ -1,9 +1,10 @@
 // expert_mlp over any TileOps. Phases, a barrier after each but the last:
-//   pack x (by token)  ->  [gather the tokens of each expert]  ->  gate, up and activation  ->
+//   pack x (by token)  ->  [gather the tokens of each expert]  ->  gate, up, activation,
 //   [requantise]  ->  down
-// The gather is skipped when no expert has two rows, the separate requantise phase when there are
-// few rows (whoever takes a down task packs what it needs): 2 barriers for one token, 3 or 4 for
-// many. Expert tasks go by ticket, longest expert first.
+// The gather is skipped when no expert has two rows. The intermediate is rounded by whoever takes a
+// down task (few rows), by whoever ends an expert's last gate_up task (many experts), or else in a
+// phase of its own. So 2 barriers for one token, 3 for many, 4 for a dense MLP over many rows.
+// Tasks go by ticket, longest expert first.
 #pragma once
 #include "kernels/cpu/tile_ops.h"
 #include "kernels/expert_mlp.h"

@@ -42,25 +42,33 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
            bool first) {
   const __m256i high_half = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
   __m256 acc[R][V];
-  for (auto& row : acc)
-    for (__m256& v : row) v = _mm256_setzero_ps();
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[r][v] = _mm256_setzero_ps();
   for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
     for (int i = 0; i < 16; ++i) {
+      if constexpr (R <= 4) avx2::prefetch<V>(w + i * 64);  // the weights come from memory
       __m256 even[V], odd[V];
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
         const __m256i pairs = _mm256_load_si256(
             reinterpret_cast<const __m256i*>(w + v / 2 * 1024 + i * 64 + v % 2 * 32));
         even[v] = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
         odd[v] = _mm256_castsi256_ps(_mm256_and_si256(pairs, high_half));
       }
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const float* x = reinterpret_cast<const float*>(a + r * kStepBytes) + 2 * i;
         const __m256 x0 = _mm256_broadcast_ss(x), x1 = _mm256_broadcast_ss(x + 1);
+#pragma GCC unroll 8
         for (int v = 0; v < V; ++v)
           acc[r][v] = _mm256_fmadd_ps(x1, odd[v], _mm256_fmadd_ps(x0, even[v], acc[r][v]));
       }
     }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) avx2::add_to(c + r * 32 + v * 8, acc[r][v], first);
 }
 

@@ -17,7 +17,8 @@ template <int R>
 void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps, float* c,
            bool first) {
   __m512 acc[R][2];
-  for (auto& row : acc) row[0] = row[1] = _mm512_setzero_ps();
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = _mm512_setzero_ps();
   for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
     for (int i = 0; i < 16; ++i) {
       if constexpr (R <= 4) {  // the weights come from memory
@@ -25,6 +26,7 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
         _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchAhead + i * 128 + 64), _MM_HINT_T0);
       }
       const __m512i b0 = _mm512_load_si512(w + i * 64), b1 = _mm512_load_si512(w + 1024 + i * 64);
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         int32_t pair;
         std::memcpy(&pair, a + r * 64 + i * 4, 4);
@@ -33,6 +35,7 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
         acc[r][1] = dot_pairs(acc[r][1], x, b1);
       }
     }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     avx512::add_to(c + r * 32, acc[r][0], first);
     avx512::add_to(c + r * 32 + 16, acc[r][1], first);

@@ -22,20 +22,28 @@ template <int R, int V>
 void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps, float* c,
            bool first) {
   __m256 acc[R][V];
-  for (auto& row : acc)
-    for (__m256& v : row) v = _mm256_setzero_ps();
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[r][v] = _mm256_setzero_ps();
   for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
     for (int i = 0; i < 16; ++i) {
+      if constexpr (R <= 4) avx2::prefetch<V>(w + i * 64);  // the weights come from memory
       __m256 b[V];
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v)
         b[v] =
             _mm256_load_ps(reinterpret_cast<const float*>(w + v / 2 * 1024 + i * 64 + v % 2 * 32));
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const __m256 x = _mm256_broadcast_ss(reinterpret_cast<const float*>(a + r * 64) + i);
+#pragma GCC unroll 8
         for (int v = 0; v < V; ++v) acc[r][v] = _mm256_fmadd_ps(x, b[v], acc[r][v]);
       }
     }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) avx2::add_to(c + r * 32 + v * 8, acc[r][v], first);
 }
 

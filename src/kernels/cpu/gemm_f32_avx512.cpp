@@ -19,7 +19,8 @@ template <int R>
 void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps, float* c,
            bool first) {
   __m512 acc[R][2];
-  for (auto& row : acc) row[0] = row[1] = _mm512_setzero_ps();
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = _mm512_setzero_ps();
   for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
     for (int i = 0; i < 16; ++i) {
       if constexpr (R <= 4) {  // the weights come from memory
@@ -27,12 +28,14 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
         _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchAhead + i * 128 + 64), _MM_HINT_T0);
       }
       const __m512 b0 = _mm512_load_ps(w + i * 64), b1 = _mm512_load_ps(w + 1024 + i * 64);
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const __m512 x = _mm512_set1_ps(reinterpret_cast<const float*>(a + r * 64)[i]);
         acc[r][0] = _mm512_fmadd_ps(x, b0, acc[r][0]);
         acc[r][1] = _mm512_fmadd_ps(x, b1, acc[r][1]);
       }
     }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     avx512::add_to(c + r * 32, acc[r][0], first);
     avx512::add_to(c + r * 32 + 16, acc[r][1], first);

@@ -71,13 +71,18 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
            bool first) {
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i acc[R][V];
-  for (auto& row : acc)
-    for (__m256i& v : row) v = _mm256_setzero_si256();
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[r][v] = _mm256_setzero_si256();
   for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
-    for (int i = 0; i < 16; ++i)
+    for (int i = 0; i < 16; ++i) {
+      if constexpr (R <= 4) avx2::prefetch<V>(w + i * 64);  // the weights come from memory
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
         const __m256i b = load(w + v / 2 * 1024 + i * 64 + v % 2 * 32),
                       magnitude = _mm256_abs_epi8(b);
+#pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
           int32_t four;
           std::memcpy(&four, a + r * 64 + i * 4, 4);
@@ -86,7 +91,10 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
           acc[r][v] = _mm256_add_epi32(acc[r][v], _mm256_madd_epi16(pairs, ones));
         }
       }
+    }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       auto* p = reinterpret_cast<__m256i*>(c + r * 32 + v * 8);
       _mm256_storeu_si256(p,

@@ -23,9 +23,10 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
            bool first) {
   constexpr int kChains = R <= 4 ? 2 : 1;
   __m512i acc[R][2][kChains];
-  for (auto& row : acc)
-    for (auto& tile : row)
-      for (__m512i& v : tile) v = _mm512_setzero_si512();
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int t = 0; t < 2 * kChains; ++t) acc[r][t / kChains][t % kChains] = _mm512_setzero_si512();
   for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
 #pragma GCC unroll 8
     for (int i = 0; i < 16; ++i) {
@@ -34,13 +35,16 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
         _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchAhead + i * 128 + 64), _MM_HINT_T0);
       }
       const __m512i b0 = _mm512_load_si512(w + i * 64), b1 = _mm512_load_si512(w + 1024 + i * 64);
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const __m512i x = four_bytes(a + r * 64 + i * 4);
         acc[r][0][i % kChains] = _mm512_dpbusd_epi32(acc[r][0][i % kChains], x, b0);
         acc[r][1][i % kChains] = _mm512_dpbusd_epi32(acc[r][1][i % kChains], x, b1);
       }
     }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
     for (int t = 0; t < 2; ++t) {
       __m512i sum = acc[r][t][0];
       if constexpr (kChains == 2) sum = _mm512_add_epi32(sum, acc[r][t][1]);

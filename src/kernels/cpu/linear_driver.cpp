@@ -1,5 +1,7 @@
 #include "kernels/cpu/linear_driver.h"
 
+#include <xmmintrin.h>
+
 #include <algorithm>
 
 namespace moestro::kernels::cpu {
@@ -43,6 +45,7 @@ void run_panels(const TileOps& ops, const LinearArgs& args, const Panels& panels
                 const float* scales, const std::byte* packed, TileState& state) {
   alignas(64) float c[kCallRows * 32];
   const tensor::PackedMatrix& w = *panels.output->weight;
+  const StoreMode mode = store_mode(args.accumulate, int64_t{4} * args.rows * w.n);
   const int64_t row_bytes = packed_row_bytes(ops, w.k);
   for (int32_t r = 0; r < args.rows; r += kCallRows) {
     const int32_t rows = std::min(kCallRows, args.rows - r);
@@ -50,7 +53,7 @@ void run_panels(const TileOps& ops, const LinearArgs& args, const Panels& panels
       ops.panel({&w, p, packed + r * row_bytes, scales + r, rows, c}, state);
       ops.store(c, rows, w.bias ? w.bias + p * 32 : nullptr,
                 panels.output->y + r * panels.output->y_stride + p * 32, panels.output->y_stride,
-                std::min(32, w.n - p * 32), args.accumulate);
+                std::min(32, w.n - p * 32), mode);
     }
   }
 }
@@ -89,6 +92,7 @@ void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& wo
   for (int64_t task; (task = worker.take_ticket()) < num_tasks;)
     run_panels(ops, args, panels_of_task(args.outputs, task, per_task), scales, packed, state);
   ops.finish(state);
+  _mm_sfence();
 }
 
 bool head_linear_supports(const HeadLinearShape&) noexcept { return true; }
@@ -126,7 +130,7 @@ void head_linear_run(const TileOps& ops, const HeadLinearArgs& args,
         ops.panel({&w, p, packed, nullptr, rows, c}, state);
         ops.store(c, rows, w.bias ? w.bias + p * 32 : nullptr,
                   args.y + r0 * args.y_row_stride + h * args.y_head_stride + p * 32,
-                  args.y_row_stride, std::min(32, w.n - p * 32), false);
+                  args.y_row_stride, std::min(32, w.n - p * 32), StoreMode::kWrite);
       }
     }
   }

@@ -56,12 +56,16 @@ inline __m256i first_lanes(int32_t n) {
 }
 
 inline void store(const float* c, int32_t rows, const float* bias, float* y, int64_t y_stride,
-                  int32_t n, bool accumulate) {
+                  int32_t n, StoreMode mode) {
+  const bool accumulate = mode == StoreMode::kAccumulate;
+  const bool stream = mode == StoreMode::kStream && can_stream(y, y_stride, n);
   for (int32_t r = 0; r < rows; ++r, c += 32, y += y_stride)
     for (int32_t i = 0; i < n; i += 8) {
       __m256 v = _mm256_loadu_ps(c + i);
       if (bias) v = _mm256_add_ps(v, _mm256_loadu_ps(bias + i));
-      if (n - i >= 8) {
+      if (stream) {
+        _mm256_stream_ps(y + i, v);
+      } else if (n - i >= 8) {
         _mm256_storeu_ps(y + i, accumulate ? _mm256_add_ps(_mm256_loadu_ps(y + i), v) : v);
       } else {
         const __m256i mask = first_lanes(n - i);
@@ -69,6 +73,14 @@ inline void store(const float* c, int32_t rows, const float* bias, float* y, int
                             accumulate ? _mm256_add_ps(_mm256_maskload_ps(y + i, mask), v) : v);
       }
     }
+}
+
+// Asks for the weights 6 KiB ahead in the stream: one row (64 bytes) of one tile or (V = 4) of
+// both.
+template <int V>
+inline void prefetch(const std::byte* w) {
+  _mm_prefetch(reinterpret_cast<const char*>(w + 6144), _MM_HINT_T0);
+  if constexpr (V == 4) _mm_prefetch(reinterpret_cast<const char*>(w + 6144 + 1024), _MM_HINT_T0);
 }
 
 // c (+)= acc, eight channels.

@@ -46,16 +46,25 @@ inline void silu(const float* c, int32_t rows, const float* bias, float* h, int6
 }
 
 inline void store(const float* c, int32_t rows, const float* bias, float* y, int64_t y_stride,
-                  int32_t n, bool accumulate) {
-  for (int32_t i = 0; i < n; i += 16) {
-    const __mmask16 lanes = first_lanes(std::min(16, n - i));
-    const __m512 b = bias ? _mm512_loadu_ps(bias + i) : _mm512_setzero_ps();
-    for (int32_t r = 0; r < rows; ++r) {
-      __m512 v = _mm512_add_ps(_mm512_loadu_ps(c + r * 32 + i), b);
-      float* to = y + r * y_stride + i;
-      if (accumulate) v = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, to), v);
-      _mm512_mask_storeu_ps(to, lanes, v);
+                  int32_t n, StoreMode mode) {
+  const bool stream = mode == StoreMode::kStream && can_stream(y, y_stride, n);
+  const __mmask16 low = first_lanes(std::min(16, n)), high = first_lanes(std::clamp(n - 16, 0, 16));
+  const __m512 b0 = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
+  const __m512 b1 = bias ? _mm512_loadu_ps(bias + 16) : _mm512_setzero_ps();
+  for (int32_t r = 0; r < rows; ++r, c += 32, y += y_stride) {
+    __m512 v0 = _mm512_add_ps(_mm512_loadu_ps(c), b0),
+           v1 = _mm512_add_ps(_mm512_loadu_ps(c + 16), b1);
+    if (stream) {
+      _mm512_stream_ps(y, v0);
+      _mm512_stream_ps(y + 16, v1);
+      continue;
     }
+    if (mode == StoreMode::kAccumulate) {
+      v0 = _mm512_add_ps(_mm512_maskz_loadu_ps(low, y), v0);
+      v1 = _mm512_add_ps(_mm512_maskz_loadu_ps(high, y + 16), v1);
+    }
+    _mm512_mask_storeu_ps(y, low, v0);
+    _mm512_mask_storeu_ps(y + 16, high, v1);
   }
 }
 

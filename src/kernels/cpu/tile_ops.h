@@ -15,6 +15,10 @@
 
 namespace moestro::kernels::cpu {
 
+// How results are written: y = v, y += v, or y = v past the caches (for results far larger than
+// they are; the run ends with a store fence).
+enum class StoreMode : uint8_t { kWrite, kAccumulate, kStream };
+
 inline constexpr int32_t kBlockRows = 32;
 // Rows of one TileOps::panel call: 256 rows of results are 32 KiB, and their activations stay in
 // L2.
@@ -42,9 +46,9 @@ struct TileOps {
   // int8).
   float (*pack_row)(const float* x, int32_t k, std::byte* dst, int64_t step_stride);
   void (*panel)(const PanelCall& call, TileState& state);
-  // y[r, 0..n) (+)= c[r, 0..n) + bias[0..n); bias [32] or null; n <= 32.
+  // y[r, 0..n) = or += c[r, 0..n) + bias[0..n); bias [32] or null; n <= 32.
   void (*store)(const float* c, int32_t rows, const float* bias, float* y, int64_t y_stride,
-                int32_t n, bool accumulate);
+                int32_t n, StoreMode mode);
   // h[r, 0..16) = silu(c[r, i] + bias[i]) * (c[r, 16 + i] + bias[16 + i]); bias [32] or null;
   // always 16 channels.
   void (*silu)(const float* c, int32_t rows, const float* bias, float* h, int64_t h_stride);
@@ -67,6 +71,18 @@ constexpr PackedRow packed_row(int32_t row, int32_t rows, int64_t row_bytes, int
   const int32_t block = row / kBlockRows * kBlockRows;
   const int32_t in_block = rows - block < kBlockRows ? rows - block : kBlockRows;
   return {block * row_bytes + (row - block) * step_bytes, in_block * step_bytes};
+}
+
+// The mode for a result of `bytes` bytes.
+constexpr StoreMode store_mode(bool accumulate, int64_t bytes) {
+  constexpr int64_t kMuchMoreThanCaches = 24 << 20;
+  return accumulate                     ? StoreMode::kAccumulate
+         : bytes >= kMuchMoreThanCaches ? StoreMode::kStream
+                                        : StoreMode::kWrite;
+}
+// Whole cache lines from an aligned start: what streaming stores need.
+inline bool can_stream(const float* y, int64_t y_stride, int32_t n) {
+  return n == 32 && reinterpret_cast<uintptr_t>(y) % 64 == 0 && y_stride % 16 == 0;
 }
 
 constexpr int64_t round_up_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -1,0 +1,221 @@
+// Speed of expert_mlp in the shape of Qwen3-30B-A3B's MoE layer (hidden 2048, 128 experts, top 8,
+// intermediate 768), for every kernel that this processor can run, as a share of ceilings measured
+// just before in the same run. Several layers take turns, so that weights come from memory.
+// kernels_bench [--workers=N] [--workers=1 --cpu-time] [Google Benchmark's flags]
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ceilings.h"
+#include "kernels/expert_mlp.h"
+#include "platform/arena.h"
+
+namespace moestro::bench {
+namespace {
+
+using kernels::ExpertMlpArgs;
+using kernels::ExpertMlpKernel;
+using kernels::ExpertMlpShape;
+using platform::Buffer;
+using tensor::PackedFormat;
+using tensor::PackedMatrix;
+
+constexpr int32_t kHidden = 2048, kExperts = 128, kTopK = 8, kIntermediate = 768, kMaxTokens = 4096;
+
+// One layer's experts with random weights, written in packed form (for speed alone: compensations
+// are zero).
+struct Layer {
+  Buffer memory;
+  std::vector<PackedMatrix> gate_up, down;
+
+  Layer(PackedFormat format, uint64_t seed) {
+    const int64_t gate_up_bytes = tensor::packed_bytes(format, 2 * kIntermediate, kHidden);
+    const int64_t down_bytes = tensor::packed_bytes(format, kHidden, kIntermediate);
+    memory = Buffer::allocate(static_cast<size_t>((gate_up_bytes + down_bytes) * kExperts)).value();
+    std::byte* at = memory.data();
+    for (int e = 0; e < kExperts; ++e) {
+      gate_up.push_back(fill(format, 2 * kIntermediate, kHidden, at, seed));
+      at += gate_up_bytes;
+      down.push_back(fill(format, kHidden, kIntermediate, at, seed));
+      at += down_bytes;
+    }
+  }
+
+  static PackedMatrix fill(PackedFormat format, int32_t n, int32_t k, std::byte* at,
+                           uint64_t& state) {
+    PackedMatrix m;
+    m.format = format;
+    m.n = n;
+    m.k = k;
+    m.data = at;
+    const int64_t bytes = m.num_panels() * m.panel_bytes();
+    // Floats: small exponents of both signs, so that nothing overflows; int8: -64 .. 63.
+    const uint64_t keep = format == PackedFormat::kInt8 ? 0x7f7f7f7f7f7f7f7f : 0x80ff80ff80ff80ff;
+    const uint64_t add = format == PackedFormat::kInt8 ? 0xc0c0c0c0c0c0c0c0 : 0x3c003c003c003c00;
+    for (int64_t i = 0; i < bytes; i += 8) {
+      state ^= state << 13;
+      state ^= state >> 7;
+      state ^= state << 17;
+      const uint64_t v = (state & keep) ^ add;
+      std::memcpy(at + i, &v, 8);
+    }
+    if (format == PackedFormat::kInt8) {
+      auto* scales = reinterpret_cast<float*>(at + bytes);
+      std::fill_n(scales, m.padded_n(), 1e-3f);
+      m.scales = scales;
+      m.compensation = reinterpret_cast<const int32_t*>(scales + m.padded_n());
+    }
+    return m;
+  }
+};
+
+struct Routing {
+  std::vector<int32_t> offsets, token;
+  int64_t distinct = 0;
+
+  Routing(int32_t tokens, std::mt19937& rng) {
+    std::vector<std::vector<int32_t>> of(kExperts);
+    std::vector<int32_t> order(kExperts);
+    for (int32_t e = 0; e < kExperts; ++e) order[static_cast<size_t>(e)] = e;
+    for (int32_t t = 0; t < tokens; ++t)
+      for (size_t j = 0; j < kTopK; ++j) {
+        std::swap(order[j], order[j + rng() % (kExperts - j)]);
+        of[static_cast<size_t>(order[j])].push_back(t);
+      }
+    offsets.push_back(0);
+    for (const auto& rows : of) {
+      distinct += !rows.empty();
+      token.insert(token.end(), rows.begin(), rows.end());
+      offsets.push_back(static_cast<int32_t>(token.size()));
+    }
+  }
+};
+
+std::unique_ptr<platform::Gang> gang;
+
+// The layers of one format; a new format frees the last one's.
+const std::vector<Layer>& layers_of(PackedFormat format) {
+  static std::vector<Layer> layers;
+  static PackedFormat current = PackedFormat::kF32;
+  if (layers.empty() || current != format) {
+    layers.clear();
+    const int count = format == PackedFormat::kInt8 ? 3 : format == PackedFormat::kBf16 ? 2 : 1;
+    for (int i = 0; i < count; ++i)
+      layers.emplace_back(format, 88172645463325252ull + static_cast<uint64_t>(i));
+    current = format;
+  }
+  return layers;
+}
+
+Unit unit_of(const ExpertMlpKernel& kernel) {
+  const auto has = [&](std::string_view part) {
+    return kernel.name.find(part) != std::string_view::npos;
+  };
+  if (has("amx")) return has("int8") ? Unit::kAmxInt8 : Unit::kAmxBf16;
+  if (has("avx512")) return has("int8") ? Unit::kVnni512 : Unit::kFma512;
+  return has("int8") ? Unit::kInt8Avx2 : Unit::kFmaAvx2;
+}
+
+void moe_layer(benchmark::State& state, PackedFormat format, const ExpertMlpKernel* kernel) {
+  const auto tokens = static_cast<int32_t>(state.range(0));
+  const std::vector<Layer>& layers = layers_of(format);
+  static const Buffer x = Buffer::allocate(size_t{4} * kMaxTokens * kHidden).value();
+  static const Buffer y = Buffer::allocate(size_t{4} * kMaxTokens * kTopK * kHidden).value();
+  const ExpertMlpShape shape{format, tokens, tokens * kTopK, kExperts, kHidden, kIntermediate};
+  const Buffer scratch =
+      Buffer::allocate(static_cast<size_t>(kernel->scratch_bytes(shape, gang->num_workers())))
+          .value();
+  std::mt19937 rng(static_cast<uint32_t>(tokens));
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < int64_t{tokens} * kHidden; ++i) x.as<float>()[i] = normal(rng);
+
+  const double read = read_bandwidth(*gang, layers[0].memory.data(),
+                                     std::min<size_t>(layers[0].memory.size(), 512u << 20), 5);
+  const double multiply = compute_ceiling(*gang, unit_of(*kernel));
+  std::vector<double> seconds, bytes_a_second;
+  size_t turn = 0;
+  const double expert_bytes = static_cast<double>(layers[0].memory.size()) / kExperts;
+  for (auto _ : state) {
+    const Layer& layer = layers[turn++ % layers.size()];
+    const Routing routing(tokens, rng);
+    const ExpertMlpArgs args{
+        x.as<float>(),        kHidden,       tokens,     routing.offsets,
+        routing.token.data(), layer.gate_up, layer.down, kernels::Activation::kSilu,
+        y.as<float>(),        kHidden,       false,      scratch.data()};
+    const double start = seconds_now();
+    gang->run([&](platform::Worker& worker) { kernel->run(args, worker); });
+    const double s = seconds_now() - start;
+    state.SetIterationTime(s);
+    seconds.push_back(s);
+    bytes_a_second.push_back(static_cast<double>(routing.distinct) * expert_bytes / s);
+  }
+  const auto median = [](std::vector<double>& v) {
+    std::nth_element(v.begin(), v.begin() + static_cast<int64_t>(v.size() / 2), v.end());
+    return v[v.size() / 2];
+  };
+  const double s = median(seconds), gb = median(bytes_a_second);
+  const double ops = 2.0 * 3 * kHidden * kIntermediate * kTopK * tokens / s;
+  state.counters["median_ms"] = s * 1e3;
+  state.counters["best_ms"] = *std::min_element(seconds.begin(), seconds.end()) * 1e3;
+  state.counters["weights_GBps"] = gb / 1e9;
+  state.counters["of_read_%"] = read > 0 ? 100 * gb / read : 0;
+  state.counters["Tops"] = ops / 1e12;
+  state.counters["of_multiply_%"] = multiply > 0 ? 100 * ops / multiply : 0;
+}
+
+void print_ceilings() {
+  const auto& layer = layers_of(PackedFormat::kInt8)[0];
+  std::printf("%d workers, %s\n", gang->num_workers(),
+              platform::isa_names(platform::detect_isa()).c_str());
+  std::printf("read            %7.1f GB/s\n",
+              read_bandwidth(*gang, layer.memory.data(),
+                             std::min<size_t>(layer.memory.size(), 512u << 20), 7) /
+                  1e9);
+  for (const Unit unit : {Unit::kAmxInt8, Unit::kAmxBf16, Unit::kVnni512, Unit::kFma512,
+                          Unit::kInt8Avx2, Unit::kFmaAvx2})
+    if (const double ops = compute_ceiling(*gang, unit); ops > 0)
+      std::printf("%-15s %7.3f Tops\n", unit_name(unit), ops / 1e12);
+  std::fflush(stdout);
+}
+
+void register_all() {
+  for (const PackedFormat format : {PackedFormat::kInt8, PackedFormat::kBf16, PackedFormat::kF32})
+    for (const ExpertMlpKernel& kernel : kernels::expert_mlp_kernels(format)) {
+      if (!platform::detect_isa().contains(kernel.needs) || kernel.name.ends_with("_ref")) continue;
+      auto* b = benchmark::RegisterBenchmark(
+          std::string(kernel.name).c_str(),
+          [format, k = &kernel](benchmark::State& s) { moe_layer(s, format, k); });
+      for (const int tokens : {1, 4, 16, 32, 128, 512, 2048, 4096}) b->Arg(tokens);
+      b->UseManualTime()->Unit(benchmark::kMillisecond)->MinTime(0.5)->ArgName("tokens");
+    }
+}
+
+}  // namespace
+}  // namespace moestro::bench
+
+int main(int argc, char** argv) {
+  int workers = moestro::platform::read_cpu_info().num_cpus, kept = 1;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strncmp(argv[i], "--workers=", 10) == 0)
+      workers = std::max(1, std::atoi(argv[i] + 10));
+    else if (std::strcmp(argv[i], "--cpu-time") == 0)
+      moestro::bench::use_cpu_time(true);
+    else
+      argv[kept++] = argv[i];
+  }
+  argc = kept;
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  moestro::bench::gang = std::make_unique<moestro::platform::Gang>(workers);
+  moestro::bench::print_ceilings();
+  moestro::bench::register_all();
+  benchmark::RunSpecifiedBenchmarks();
+  moestro::bench::gang.reset();
+  return 0;
+}
