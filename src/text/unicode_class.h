@@ -46,7 +46,7 @@ struct AddedRange {
   uint32_t first, last;
   CharClass category;
 };
-// The ranges that utf8proc 2.8 and PCRE2 10.42 (Unicode 14) lack.
+// The ranges that PCRE2 10.42 (Unicode 14) lacks, and utf8proc 2.8 (Unicode 15) in part.
 std::span<const AddedRange> ranges_after_unicode_14();
 
 // The code point at text[pos] of valid UTF-8; pos < text.size(). Sets its length in bytes.

@@ -12,20 +12,28 @@ void Vocabulary::reserve(size_t tokens, size_t bytes) {
   grow_table(std::bit_ceil(tokens * 2 + 16));
 }
 
-size_t Vocabulary::slot_of(std::string_view text) const {
+size_t Vocabulary::slot_of(std::string_view text, uint64_t hash) const {
   const size_t mask = table_.size() - 1;
-  size_t slot = hash_bytes(text) & mask;
-  while (table_[slot] != kNoToken && content(table_[slot]) != text) slot = (slot + 1) & mask;
-  return slot;
+  const auto tag = static_cast<uint32_t>(hash >> 32);
+  size_t i = hash & mask;
+  for (; table_[i].id != kNoToken; i = (i + 1) & mask) {
+    const Slot& slot = table_[i];
+    if (slot.tag == tag && slot.length == text.size() &&
+        std::string_view(arena_.data() + slot.offset, slot.length) == text)
+      break;
+  }
+  return i;
 }
 
 void Vocabulary::grow_table(size_t slots) {
   if (slots <= table_.size()) return;
-  table_.assign(slots, kNoToken);
+  table_.assign(slots, Slot());
   for (size_t id = 0; id < entries_.size(); ++id)
     if (entries_[id].length != kAbsent) {
-      const auto token = static_cast<int32_t>(id);
-      table_[slot_of(content(token))] = token;
+      const std::string_view text = content(static_cast<int32_t>(id));
+      const uint64_t hash = hash_bytes(text);
+      table_[slot_of(text, hash)] = {static_cast<uint32_t>(hash >> 32), entries_[id].offset,
+                                     entries_[id].length, static_cast<int32_t>(id)};
     }
 }
 
@@ -39,21 +47,22 @@ Status Vocabulary::add(std::string_view text, int64_t id) {
     return data_loss(format("id {} belongs to two tokens, {} and {}", id,
                             content(static_cast<int32_t>(id)).substr(0, 80), text.substr(0, 80)));
   grow_table(std::bit_ceil((count_ + 1) * 2 + 16));
-  const size_t slot = slot_of(text);
-  if (table_[slot] != kNoToken)
+  const uint64_t hash = hash_bytes(text);
+  Slot& slot = table_[slot_of(text, hash)];
+  if (slot.id != kNoToken)
     return data_loss(
-        format("token {} has two ids, {} and {}", text.substr(0, 80), table_[slot], id));
+        format("token {} has two ids, {} and {}", text.substr(0, 80), slot.id, id));
   if (static_cast<size_t>(id) >= entries_.size()) entries_.resize(static_cast<size_t>(id) + 1);
-  entries_[static_cast<size_t>(id)] = {static_cast<uint32_t>(arena_.size()),
-                                       static_cast<uint32_t>(text.size())};
+  const Entry entry{static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(text.size())};
+  entries_[static_cast<size_t>(id)] = entry;
   arena_.append(text);
-  table_[slot] = static_cast<int32_t>(id);
+  slot = {static_cast<uint32_t>(hash >> 32), entry.offset, entry.length, static_cast<int32_t>(id)};
   ++count_;
   return {};
 }
 
 int32_t Vocabulary::find(std::string_view text) const {
-  return table_.empty() ? kNoToken : table_[slot_of(text)];
+  return table_.empty() ? kNoToken : table_[slot_of(text, hash_bytes(text))].id;
 }
 
 }  // namespace moestro::text

@@ -34,12 +34,17 @@ class Vocabulary {
   struct Entry {
     uint32_t offset = 0, length = kAbsent;
   };
+  // All that a look-up compares before the text itself: loading looks up a million times, each a cache miss or two.
+  struct Slot {
+    uint32_t tag = 0, offset = 0, length = 0;
+    int32_t id = kNoToken;
+  };
   void grow_table(size_t slots);
-  size_t slot_of(std::string_view content) const;
+  size_t slot_of(std::string_view content, uint64_t hash) const;
 
   std::string arena_;
   std::vector<Entry> entries_;  // [id]
-  std::vector<int32_t> table_;  // open addressing, a power of two, at most half full
+  std::vector<Slot> table_;     // open addressing, a power of two, at most half full
   size_t count_ = 0;
 };
 
