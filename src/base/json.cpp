@@ -70,7 +70,7 @@ void append_escaped(std::string& out, std::string_view text, bool ensure_ascii) 
     else if (c == '\t') { out += "\\t"; ++i; }
     else if (c == '\b') { out += "\\b"; ++i; }
     else if (c == '\f') { out += "\\f"; ++i; }
-    else if (c < 0x20) { out += format("\\u{:04x}", static_cast<unsigned>(c)); ++i; }
+    else if (c < 0x20 || (c == 0x7f && ensure_ascii)) { out += format("\\u{:04x}", static_cast<unsigned>(c)); ++i; }
     else if (c < 0x80 || !ensure_ascii) { out += static_cast<char>(c); ++i; }
     else {
       const int length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;

@@ -206,6 +206,7 @@ Interpreter::Flow Interpreter::for_statement(const Statement& s, const Value& it
   static constexpr std::string_view kLoopName = "loop";
   const auto name = program_.name_ids.find(kLoopName);
   Scope* own = inner(scope);
+  bool completed = false;
   for (;;) {
     Value item = loop.after;
     loop.after = Value();
@@ -218,9 +219,12 @@ Interpreter::Flow Interpreter::for_statement(const Statement& s, const Value& it
     if (name != program_.name_ids.end())
       own->set(heap_, name->second, Value::of(Type::kLoop, &loop));
     assign(s.targets[0], item, own);
-    if (execute(s.body, own) == Flow::kBreak) break;
+    const Flow flow = execute(s.body, own);
+    completed |= flow == Flow::kNext;
+    if (flow == Flow::kBreak) break;
   }
-  if (loop.index0 < 0 && !s.orelse.empty()) return execute(s.orelse, inner(scope));
+  // As Jinja2 compiles it: iterations that all end in break or continue count as none.
+  if (!completed && !s.orelse.empty()) return execute(s.orelse, inner(scope));
   return Flow::kNext;
 }
 

@@ -7,6 +7,7 @@
 #include "base/strings.h"
 #include "text/jinja/failure.h"
 #include "text/jinja/python_text.h"
+#include "text/jinja/text_ops.h"
 
 namespace moestro::text::jinja {
 namespace {
@@ -211,11 +212,9 @@ class Lexer {
   }
 
   void add_float(size_t end) {
-    const std::optional<double> d =
-        parse_double(without_underscores(source_.substr(at_, end - at_)));
-    if (!d) fail_at(line_, format("bad number '{}'", source_.substr(at_, end - at_)));
+    const double d = parse_unbounded(without_underscores(source_.substr(at_, end - at_)));
     add(TokenKind::kNumber, source_.substr(at_, end - at_));
-    tokens_.back().number = Value::number(*d);
+    tokens_.back().number = Value::number(d);
     advance(end - at_);
   }
 

@@ -103,7 +103,7 @@ std::vector<std::string_view> split_space(std::string_view text, int64_t max) {
   std::vector<std::string_view> parts;
   for (size_t at = skip_space(text, 0, true); at < text.size(); at = skip_space(text, at, true)) {
     if (max >= 0 && static_cast<int64_t>(parts.size()) == max) {
-      parts.push_back(strip(text.substr(at), Side::kRight));
+      parts.push_back(text.substr(at));
       break;
     }
     const size_t end = skip_space(text, at, false);
@@ -118,7 +118,7 @@ std::vector<std::string_view> rsplit_space(std::string_view text, int64_t max) {
   text = strip(text, Side::kRight);
   while (!text.empty()) {
     if (max >= 0 && static_cast<int64_t>(parts.size()) == max) {
-      parts.push_back(strip(text, Side::kLeft));
+      parts.push_back(text);
       break;
     }
     size_t begin = text.size();

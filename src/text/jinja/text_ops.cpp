@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "base/format.h"
@@ -172,6 +173,32 @@ bool drop_underscores(std::string& text) {
 }
 }  // namespace
 
+double parse_unbounded(const std::string& text) { return std::strtod(text.c_str(), nullptr); }
+
+namespace {
+// digits [. digits] [e [sign] digits], with a digit on one side of the point at least.
+bool well_formed_number(std::string_view text) {
+  size_t at = 0;
+  const auto digits = [&] {
+    const size_t begin = at;
+    while (at < text.size() && text[at] >= '0' && text[at] <= '9') ++at;
+    return at - begin;
+  };
+  size_t n = digits();
+  if (at < text.size() && text[at] == '.') {
+    ++at;
+    n += digits();
+  }
+  if (n == 0) return false;
+  if (at < text.size() && text[at] == 'e') {
+    ++at;
+    if (at < text.size() && (text[at] == '+' || text[at] == '-')) ++at;
+    if (digits() == 0) return false;
+  }
+  return at == text.size();
+}
+}  // namespace
+
 Value parse_float_text(std::string_view text) {
   std::string body(strip(text));
   if (!drop_underscores(body) || body.empty()) return Value();
@@ -183,8 +210,8 @@ Value parse_float_text(std::string_view text) {
   if (word == "nan") return Value::number(std::numeric_limits<double>::quiet_NaN());
   if (word.empty() || word.find_first_not_of("0123456789.e+-") != std::string::npos) return Value();
   if (word[0] == '+' || word[0] == '-') return Value();
-  const std::optional<double> d = parse_double(word);
-  return d ? Value::number(factor * *d) : Value();
+  if (!well_formed_number(word)) return Value();
+  return Value::number(factor * parse_unbounded(word));
 }
 
 Value parse_int_text(std::string_view text, int64_t base) {

@@ -2,6 +2,7 @@
 // operands.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -23,6 +24,9 @@ std::string_view pad_text(Heap& heap, std::string_view text, int64_t width, std:
 size_t find_text(Heap& heap, std::string_view text, std::string_view wanted, size_t from);
 size_t rfind_text(Heap& heap, std::string_view text, std::string_view wanted);
 std::string_view reversed(Heap& heap, std::string_view text);
+// A well-formed number as a double, infinite beyond its range (the C locale is in force: we never
+// set one).
+double parse_unbounded(const std::string& text);
 Value parse_float_text(std::string_view text);  // Python's float(str); kMissing: not a number
 Value parse_int_text(std::string_view text,
                      int64_t base);  // Python's int(str, base); kMissing: not an integer
