@@ -16,7 +16,8 @@ namespace {
 using testing::object_of;
 
 ModelConfig glm(std::string_view type = "glm_moe_dsa") {
-  json::object config = object_of(R"({"vocab_size":320,"hidden_size":256,"num_hidden_layers":5,"num_nextn_predict_layers":1,
+  json::object config = object_of(
+      R"({"vocab_size":320,"hidden_size":256,"num_hidden_layers":5,"num_nextn_predict_layers":1,
     "first_k_dense_replace":1,"intermediate_size":512,"moe_intermediate_size":128,"n_routed_experts":16,"num_experts_per_tok":4,
     "n_shared_experts":1,"num_attention_heads":4,"q_lora_rank":64,"kv_lora_rank":32,"qk_nope_head_dim":16,"qk_rope_head_dim":16,
     "v_head_dim":16,"index_n_heads":4,"index_head_dim":32,"index_topk":24,"index_topk_freq":2,"max_position_embeddings":512})");
@@ -40,13 +41,28 @@ std::vector<float> floats(const TensorView& view) {
     const std::byte* p = view.bytes.data();
     uint16_t half = 0;
     switch (view.dtype) {
-      case DType::kBF16: std::memcpy(&half, p + 2 * i, 2); out[i] = to_float(Bf16{half}); break;
-      case DType::kF16: std::memcpy(&half, p + 2 * i, 2); out[i] = to_float(F16{half}); break;
-      case DType::kF32: std::memcpy(&out[i], p + 4 * i, 4); break;
-      case DType::kI8: out[i] = static_cast<float>(static_cast<int8_t>(p[i])); break;
-      case DType::kF8E4M3: out[i] = e4m3_to_float(std::to_integer<uint8_t>(p[i])); break;
-      case DType::kF8E8M0: out[i] = e8m0_to_float(std::to_integer<uint8_t>(p[i])); break;
-      default: CHECK(false, "type");
+      case DType::kBF16:
+        std::memcpy(&half, p + 2 * i, 2);
+        out[i] = to_float(Bf16{half});
+        break;
+      case DType::kF16:
+        std::memcpy(&half, p + 2 * i, 2);
+        out[i] = to_float(F16{half});
+        break;
+      case DType::kF32:
+        std::memcpy(&out[i], p + 4 * i, 4);
+        break;
+      case DType::kI8:
+        out[i] = static_cast<float>(static_cast<int8_t>(p[i]));
+        break;
+      case DType::kF8E4M3:
+        out[i] = e4m3_to_float(std::to_integer<uint8_t>(p[i]));
+        break;
+      case DType::kF8E8M0:
+        out[i] = e8m0_to_float(std::to_integer<uint8_t>(p[i]));
+        break;
+      default:
+        CHECK(false, "type");
     }
   }
   return out;
@@ -66,7 +82,8 @@ double deviation(const std::vector<float>& v) {
 
 TEST(DummyWeights, SameForSameNameAndSeedOnly) {
   const auto config = glm();
-  const auto a = dummy_weights(config, {}, 1), b = dummy_weights(config, {}, 1), c = dummy_weights(config, {}, 2);
+  const auto a = dummy_weights(config, {}, 1), b = dummy_weights(config, {}, 1),
+             c = dummy_weights(config, {}, 2);
   const auto bytes = [](const WeightSource& s, std::string_view name) {
     const auto view = s.get(name, {64, 256}, {DType::kBF16});
     CHECK(view.ok(), view.status().message());
@@ -81,14 +98,16 @@ TEST(DummyWeights, SameForSameNameAndSeedOnly) {
 TEST(DummyWeights, FloatsHaveTheSizeThatKeepsActivationsNearOne) {
   const auto source = dummy_weights(glm(), {}, 7);
   for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
-    const auto w = floats(*source->get("model.layers.1.mlp.experts.3.down_proj.weight", {256, 128}, {dtype}));
+    const auto w =
+        floats(*source->get("model.layers.1.mlp.experts.3.down_proj.weight", {256, 128}, {dtype}));
     EXPECT_NEAR(deviation(w), 1 / std::sqrt(128.0), 0.002) << torch_name(dtype);
     EXPECT_NEAR(mean(w), 0, 0.002);
   }
   const auto norm = floats(*source->get("model.norm.weight", {256}, {DType::kBF16}));
   EXPECT_NEAR(mean(norm), 1, 0.01);
   EXPECT_GT(deviation(norm), 0.005);
-  const auto bias = floats(*source->get("model.layers.1.mlp.gate.e_score_correction_bias", {16}, {DType::kF32}));
+  const auto bias =
+      floats(*source->get("model.layers.1.mlp.gate.e_score_correction_bias", {16}, {DType::kF32}));
   EXPECT_LT(std::abs(mean(bias)), 0.02);
 }
 
@@ -98,35 +117,46 @@ TEST(DummyWeights, ScalesFitTheCodes) {
   const double wanted = 1 / std::sqrt(256.0);
   const std::string_view weight = "model.layers.1.mlp.experts.3.up_proj.weight";
   {
-    const auto source = dummy_weights(config, quant(R"({"quant_method":"compressed-tensors","config_groups":{"W8A8":["Linear"]}})"), 7);
+    const auto source = dummy_weights(
+        config,
+        quant(R"({"quant_method":"compressed-tensors","config_groups":{"W8A8":["Linear"]}})"), 7);
     EXPECT_TRUE(source->has("model.layers.1.mlp.experts.3.up_proj.weight_scale"));
     EXPECT_FALSE(source->has("model.layers.1.mlp.gate.weight_scale"));
     const auto q = floats(*source->get(weight, {128, 256}, {DType::kI8}));
-    const auto scale = floats(*source->get("model.layers.1.mlp.experts.3.up_proj.weight_scale", {128, 1}, {DType::kF32, DType::kBF16}));
+    const auto scale = floats(*source->get("model.layers.1.mlp.experts.3.up_proj.weight_scale",
+                                           {128, 1}, {DType::kF32, DType::kBF16}));
     EXPECT_EQ(*std::max_element(q.begin(), q.end()), 127);
     EXPECT_EQ(*std::min_element(q.begin(), q.end()), -128);
     EXPECT_GT(*std::min_element(scale.begin(), scale.end()), 0);
     EXPECT_NEAR(deviation(q) * mean(scale), wanted, 0.05 * wanted);
   }
   {
-    const auto source = dummy_weights(config, quant(R"({"quant_method":"fp8","weight_block_size":[128,128]})"), 7);
+    const auto source =
+        dummy_weights(config, quant(R"({"quant_method":"fp8","weight_block_size":[128,128]})"), 7);
     EXPECT_TRUE(source->has("model.layers.1.mlp.experts.3.up_proj.weight_scale_inv"));
     EXPECT_FALSE(source->has("model.layers.1.mlp.experts.3.up_proj.weight_scale"));
     const auto q = floats(*source->get(weight, {128, 256}, {DType::kF8E4M3}));
     for (const float x : q) ASSERT_TRUE(std::isfinite(x));
-    const auto scale = floats(*source->get("model.layers.1.mlp.experts.3.up_proj.weight_scale_inv", {1, 2}, {DType::kF32}));
+    const auto scale = floats(*source->get("model.layers.1.mlp.experts.3.up_proj.weight_scale_inv",
+                                           {1, 2}, {DType::kF32}));
     EXPECT_NEAR(deviation(q) * mean(scale), wanted, 0.25 * wanted);
-    const auto power = floats(*source->get("model.layers.1.mlp.experts.3.up_proj.weight_scale_inv", {1, 2}, {DType::kF8E8M0}));
+    const auto power = floats(*source->get("model.layers.1.mlp.experts.3.up_proj.weight_scale_inv",
+                                           {1, 2}, {DType::kF8E8M0}));
     EXPECT_GT(deviation(q) * power[0], wanted / 1.6);
     EXPECT_LT(deviation(q) * power[0], wanted * 1.6);
   }
 }
 
 TEST(DummyWeights, PackedFormatsCarryTheirHelpers) {
-  const auto source = dummy_weights(glm(), quant(R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{"g":
-    {"targets":["Linear"],"weights":{"num_bits":4,"group_size":32,"symmetric":false,"actorder":"group"}}}})"), 7);
+  const auto source = dummy_weights(
+      glm(),
+      quant(R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{"g":
+    {"targets":["Linear"],"weights":{"num_bits":4,"group_size":32,"symmetric":false,"actorder":"group"}}}})"),
+      7);
   const std::string x = "model.layers.1.mlp.experts.3.up_proj.";
-  for (const char* suffix : {"weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"}) EXPECT_TRUE(source->has(x + suffix)) << suffix;
+  for (const char* suffix :
+       {"weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"})
+    EXPECT_TRUE(source->has(x + suffix)) << suffix;
   EXPECT_FALSE(source->has(x + "weight"));
   const auto shape = source->get(x + "weight_shape", {2}, {DType::kI64});
   int64_t sizes[2];
@@ -142,17 +172,23 @@ TEST(DummyWeights, PackedFormatsCarryTheirHelpers) {
 
 TEST(DummyWeights, HasWhatSuchACheckpointHas) {
   const auto source = dummy_weights(glm(), {}, 7);
-  for (const char* name : {"lm_head.weight", "model.embed_tokens.weight", "model.layers.0.mlp.gate_proj.weight", "model.layers.1.mlp.gate.weight",
-                           "model.layers.1.mlp.gate.e_score_correction_bias", "model.layers.4.mlp.experts.15.down_proj.weight",
-                           "model.layers.1.mlp.shared_experts.up_proj.weight", "model.layers.0.self_attn.q_a_layernorm.weight",
-                           "model.layers.1.self_attn.indexer.wq_b.weight", "model.layers.1.self_attn.indexer.k_norm.bias",
-                           "model.layers.5.eh_proj.weight", "model.layers.5.shared_head.norm.weight", "model.layers.5.mlp.experts.0.up_proj.weight"})
+  for (const char* name :
+       {"lm_head.weight", "model.embed_tokens.weight", "model.layers.0.mlp.gate_proj.weight",
+        "model.layers.1.mlp.gate.weight", "model.layers.1.mlp.gate.e_score_correction_bias",
+        "model.layers.4.mlp.experts.15.down_proj.weight",
+        "model.layers.1.mlp.shared_experts.up_proj.weight",
+        "model.layers.0.self_attn.q_a_layernorm.weight",
+        "model.layers.1.self_attn.indexer.wq_b.weight",
+        "model.layers.1.self_attn.indexer.k_norm.bias", "model.layers.5.eh_proj.weight",
+        "model.layers.5.shared_head.norm.weight", "model.layers.5.mlp.experts.0.up_proj.weight"})
     EXPECT_TRUE(source->has(name)) << name;
-  for (const char* name : {"model.layers.0.mlp.gate.weight", "model.layers.1.mlp.gate_proj.weight", "model.layers.1.mlp.experts.16.up_proj.weight",
-                           "model.layers.1.mlp.experts.gate_up_proj", "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.q_a_proj.bias",
-                           "model.layers.2.self_attn.indexer.wk.weight",  // a layer that shares
-                           "model.layers.5.embed_tokens.weight", "model.layers.5.shared_head.head.weight", "model.layers.6.eh_proj.weight",
-                           "model.layers.0.self_attn.k_scale", "nonsense", ""})
+  for (const char* name :
+       {"model.layers.0.mlp.gate.weight", "model.layers.1.mlp.gate_proj.weight",
+        "model.layers.1.mlp.experts.16.up_proj.weight", "model.layers.1.mlp.experts.gate_up_proj",
+        "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.q_a_proj.bias",
+        "model.layers.2.self_attn.indexer.wk.weight",  // a layer that shares
+        "model.layers.5.embed_tokens.weight", "model.layers.5.shared_head.head.weight",
+        "model.layers.6.eh_proj.weight", "model.layers.0.self_attn.k_scale", "nonsense", ""})
     EXPECT_FALSE(source->has(name)) << name;
 }
 
@@ -161,7 +197,8 @@ TEST(DummyWeights, ManyHundredMegabytesASecond) {
   const auto rate = [&](DType dtype) {
     const auto start = std::chrono::steady_clock::now();
     const auto view = source->get("model.layers.0.mlp.up_proj.weight", {4096, 8192}, {dtype});
-    return static_cast<double>(view->bytes.size()) / 1e6 / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return static_cast<double>(view->bytes.size()) / 1e6 /
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   for (const DType dtype : {DType::kBF16, DType::kF32, DType::kI8, DType::kF8E4M3}) {
     const double megabytes = rate(dtype);
@@ -182,7 +219,8 @@ TEST(DummyWeights, MemoryGoesWithTheOwner) {
 }
 
 TEST(DummyWeights, RefusesAbsurdSizes) {
-  const auto view = dummy_weights(glm(), {}, 7)->get("w", {int64_t{1} << 40, int64_t{1} << 40}, {DType::kF32});
+  const auto view =
+      dummy_weights(glm(), {}, 7)->get("w", {int64_t{1} << 40, int64_t{1} << 40}, {DType::kF32});
   EXPECT_THAT(view.status().message(), ::testing::HasSubstr("tensor w is too large"));
 }
 

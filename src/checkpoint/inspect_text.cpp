@@ -11,7 +11,9 @@ namespace {
 
 constexpr size_t kMaxKinds = 24;  // lines a list may take
 
-void row(std::string& out, std::string_view name, std::string_view value) { out += format("{:<16}{}\n", name, value); }
+void row(std::string& out, std::string_view name, std::string_view value) {
+  out += format("{:<16}{}\n", name, value);
+}
 
 std::string plain(const json::value& v) {
   if (v.is_string()) return std::string(json::view(v.get_string()));
@@ -37,8 +39,10 @@ std::string billions(int64_t n) {
   return format("{:.1f} K", v / 1e3);
 }
 
-void text_row(std::string& out, const json::object& o, std::string_view key, std::string_view title) {
-  if (const json::value* v = json::find(o, key)) row(out, title, v->is_object() ? pairs(v->get_object()) : plain(*v));
+void text_row(std::string& out, const json::object& o, std::string_view key,
+              std::string_view title) {
+  if (const json::value* v = json::find(o, key))
+    row(out, title, v->is_object() ? pairs(v->get_object()) : plain(*v));
 }
 
 const json::object* child(const json::object& o, std::string_view key) {
@@ -54,8 +58,9 @@ void sum_lines(std::string& out, std::string_view title, const json::object& sum
       return;
     }
     const auto bytes = value.at("bytes").to_number<uint64_t>();
-    row(out, lines == 1 ? title : "", format("{:>10}  {:>7} x  {}", human_bytes(bytes), value.at("tensors").to_number<int64_t>(),
-                                            std::string_view(key.data(), key.size())));
+    row(out, lines == 1 ? title : "",
+        format("{:>10}  {:>7} x  {}", human_bytes(bytes), value.at("tensors").to_number<int64_t>(),
+               std::string_view(key.data(), key.size())));
   }
 }
 
@@ -63,7 +68,9 @@ void quantization(std::string& out, const json::object& quant) {
   const json::value* key = json::find(quant, "key");
   row(out, "quantization", plain(quant.at("method")) + (key ? " (" + plain(*key) + ")" : ""));
   for (const json::value& group : quant.at("groups").as_array())
-    row(out, "", format("{}: {}, {}", plain(group.at("name")), plain(group.at("format")), plain(group.at("scheme"))));
+    row(out, "",
+        format("{}: {}, {}", plain(group.at("name")), plain(group.at("format")),
+               plain(group.at("scheme"))));
   if (const json::object* sums = child(quant, "quantized")) sum_lines(out, "  quantized", *sums);
   if (const json::object* sums = child(quant, "unquantized")) sum_lines(out, "  left as is", *sums);
 }
@@ -76,8 +83,12 @@ std::string inspection_text(const json::object& o) {
   text_row(out, o, "model_type", "model type");
   text_row(out, o, "architecture", "architecture");
   if (const json::object* p = child(o, "parameters")) {
-    const auto count = [&](std::string_view key) { return billions(p->at({key.data(), key.size()}).to_number<int64_t>()); };
-    row(out, "parameters", format("{} total, {} active a token, {} in draft layers", count("total"), count("active"), count("mtp")));
+    const auto count = [&](std::string_view key) {
+      return billions(p->at({key.data(), key.size()}).to_number<int64_t>());
+    };
+    row(out, "parameters",
+        format("{} total, {} active a token, {} in draft layers", count("total"), count("active"),
+               count("mtp")));
   }
   text_row(out, o, "dtype", "dtype");
   text_row(out, o, "context", "context");
@@ -85,20 +96,23 @@ std::string inspection_text(const json::object& o) {
   text_row(out, o, "layers", "layers");
   text_row(out, o, "experts", "experts");
   if (const json::object* w = child(o, "weights")) {
-    row(out, "weights", format("{} in {} tensors, {} files", human_bytes(w->at("bytes").to_number<uint64_t>()),
-                               w->at("tensors").to_number<int64_t>(), w->at("files").to_number<int64_t>()));
+    row(out, "weights",
+        format("{} in {} tensors, {} files", human_bytes(w->at("bytes").to_number<uint64_t>()),
+               w->at("tensors").to_number<int64_t>(), w->at("files").to_number<int64_t>()));
     sum_lines(out, "", w->at("dtypes").as_object());
   }
   if (const json::object* quant = child(o, "quantization")) quantization(out, *quant);
   if (const json::value* files = json::find(o, "tokenizer"); files && files->is_array()) {
     std::string names;
-    for (const json::value& name : files->get_array()) names += (names.empty() ? "" : ", ") + plain(name);
+    for (const json::value& name : files->get_array())
+      names += (names.empty() ? "" : ", ") + plain(name);
     row(out, "text files", names.empty() ? "none" : names);
   }
   const json::value* problems = json::find(o, "problems");
   if (problems && problems->is_array() && !problems->get_array().empty()) {
     bool first = true;
-    for (const json::value& problem : problems->get_array()) row(out, std::exchange(first, false) ? "problems" : "", plain(problem));
+    for (const json::value& problem : problems->get_array())
+      row(out, std::exchange(first, false) ? "problems" : "", plain(problem));
   } else {
     row(out, "problems", "none found");
   }

@@ -49,11 +49,14 @@ double KeyReader::number(std::string_view key, double fallback, double low, doub
   const double n = take(json::get_double(object_, key, fallback), fallback, *this);
   if (!has(key) || !status_.ok()) return fallback;
   if (n >= low && n <= high) return n;
-  fail(invalid_argument(format("{} is {}, allowed is {} to {}", key, python_repr(n), python_repr(low), python_repr(high))));
+  fail(invalid_argument(format("{} is {}, allowed is {} to {}", key, python_repr(n),
+                               python_repr(low), python_repr(high))));
   return fallback;
 }
 
-bool KeyReader::boolean(std::string_view key, bool fallback) { return take(json::get_bool(object_, key, fallback), fallback, *this); }
+bool KeyReader::boolean(std::string_view key, bool fallback) {
+  return take(json::get_bool(object_, key, fallback), fallback, *this);
+}
 
 std::string KeyReader::text(std::string_view key, std::string fallback) {
   return take(json::get_string(object_, key, fallback), fallback, *this);

@@ -1,5 +1,6 @@
-// KeyReader: reads typed, bounded values out of one JSON object and keeps the first error, so that a list of fields reads
-// as a list of assignments. Used by the config.json and quantization_config readers; one thread.
+// KeyReader: reads typed, bounded values out of one JSON object and keeps the first error, so that
+// a list of fields reads as a list of assignments. Used by the config.json and quantization_config
+// readers; one thread.
 #pragma once
 #include <cstdint>
 #include <initializer_list>

@@ -16,8 +16,9 @@ namespace {
 namespace fs = std::filesystem;
 
 Status bad_name(std::string_view name, std::string_view location) {
-  return invalid_argument(format("{} is not a plain file name (in {}): '/', '\\', '..' and control characters are refused",
-                                 json::quote(name, true), location));
+  return invalid_argument(format(
+      "{} is not a plain file name (in {}): '/', '\\', '..' and control characters are refused",
+      json::quote(name, true), location));
 }
 
 class MappedFile final : public FileBytes {
@@ -54,7 +55,8 @@ bool is_blob_link(const fs::path& target) {
   if (part == target.end()) return false;
   const std::string hash = part->native();
   if (++part != target.end() || hash.empty()) return false;
-  return std::all_of(hash.begin(), hash.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  return std::all_of(hash.begin(), hash.end(),
+                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 class Directory final : public ModelFiles {
@@ -85,9 +87,12 @@ class Directory final : public ModelFiles {
     const fs::path path = real_ / name;
     std::error_code error;
     const fs::file_status link = fs::symlink_status(path, error);
-    if (link.type() == fs::file_type::not_found || error) return not_found(format("no {} in {}", name, given_));
+    if (link.type() == fs::file_type::not_found || error)
+      return not_found(format("no {} in {}", name, given_));
     const fs::path resolved = fs::canonical(path, error);
-    if (error) return not_found(format("{}/{} is a link to a file that is missing: {}", given_, name, error.message()));
+    if (error)
+      return not_found(
+          format("{}/{} is a link to a file that is missing: {}", given_, name, error.message()));
     if (link.type() == fs::file_type::symlink) MOESTRO_TRY(check_link(name, path, resolved));
     // Asked before opening: opening a pipe would wait for its writer.
     if (!fs::is_regular_file(resolved, error))
@@ -106,10 +111,11 @@ class Directory final : public ModelFiles {
       const fs::path blobs = fs::canonical(real_ / "../../blobs", error);
       if (!error && is_inside(resolved, blobs)) return {};
     }
-    return invalid_argument(format(
-        "{}/{} is a symbolic link that leaves the model directory (to {}); only ../../blobs/<hash> of a model cache is "
-        "followed: copy the file, or name the directory that holds it",
-        given_, name, resolved.native()));
+    return invalid_argument(
+        format("{}/{} is a symbolic link that leaves the model directory (to {}); only "
+               "../../blobs/<hash> of a model cache is "
+               "followed: copy the file, or name the directory that holds it",
+               given_, name, resolved.native()));
   }
 
   std::string given_;
@@ -118,8 +124,10 @@ class Directory final : public ModelFiles {
 
 class Embedded final : public ModelFiles {
  public:
-  Embedded(std::string location, std::vector<EmbeddedFile> files) : location_(std::move(location)), files_(std::move(files)) {
-    std::sort(files_.begin(), files_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  Embedded(std::string location, std::vector<EmbeddedFile> files)
+      : location_(std::move(location)), files_(std::move(files)) {
+    std::sort(files_.begin(), files_.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
   }
 
   std::string location() const override { return location_; }
@@ -138,8 +146,9 @@ class Embedded final : public ModelFiles {
 
  private:
   const EmbeddedFile* find(std::string_view name) const {
-    const auto it = std::lower_bound(files_.begin(), files_.end(), name,
-                                     [](const EmbeddedFile& file, std::string_view n) { return file.name < n; });
+    const auto it = std::lower_bound(
+        files_.begin(), files_.end(), name,
+        [](const EmbeddedFile& file, std::string_view n) { return file.name < n; });
     return it != files_.end() && it->name == name ? &*it : nullptr;
   }
 
@@ -162,14 +171,19 @@ Result<std::unique_ptr<ModelFiles>> open_model_directory(const std::string& path
   const fs::path real = fs::canonical(path, error);
   if (error) return not_found(format("no model directory {}: {}", path, error.message()));
   if (!fs::is_directory(real, error))
-    return not_found(format("{} is not a directory; a model is a directory that holds config.json and *.safetensors", path));
+    return not_found(format(
+        "{} is not a directory; a model is a directory that holds config.json and *.safetensors",
+        path));
   auto files = std::make_unique<Directory>(path, real);
   if (!files->contains("config.json"))
-    return not_found(format("no config.json in {}; a model is a directory that holds config.json and *.safetensors", path));
+    return not_found(format(
+        "no config.json in {}; a model is a directory that holds config.json and *.safetensors",
+        path));
   return std::unique_ptr<ModelFiles>(std::move(files));
 }
 
-std::unique_ptr<ModelFiles> embedded_model_files(std::string location, std::vector<EmbeddedFile> files) {
+std::unique_ptr<ModelFiles> embedded_model_files(std::string location,
+                                                 std::vector<EmbeddedFile> files) {
   return std::make_unique<Embedded>(std::move(location), std::move(files));
 }
 

@@ -29,12 +29,14 @@ TEST(ModelDirectory, ListsAndOpensPlainFiles) {
 
 TEST(ModelDirectory, SaysWhatIsMissing) {
   TempDir dir;
-  EXPECT_THAT(open_model_directory(dir.path() / "nowhere").status().message(), HasSubstr("nowhere"));
+  EXPECT_THAT(open_model_directory(dir.path() / "nowhere").status().message(),
+              HasSubstr("nowhere"));
   const auto empty = open_model_directory(dir.path());
   EXPECT_EQ(empty.status().code(), Code::kNotFound);
   EXPECT_THAT(empty.status().message(), HasSubstr("no config.json"));
   dir.write("file", "");
-  EXPECT_THAT(open_model_directory(dir.path() / "file").status().message(), HasSubstr("not a directory"));
+  EXPECT_THAT(open_model_directory(dir.path() / "file").status().message(),
+              HasSubstr("not a directory"));
 }
 
 TEST(ModelDirectory, RefusesNamesThatAreNotPlain) {
@@ -42,8 +44,10 @@ TEST(ModelDirectory, RefusesNamesThatAreNotPlain) {
   dir.write("config.json", "{}");
   dir.write("sub/x", "");
   const auto files = dir.open();
-  for (const std::string_view name : {std::string_view("../config.json"), std::string_view("sub/x"), std::string_view("/etc/passwd"),
-                                      std::string_view(".."), std::string_view(""), std::string_view("a\\b"), std::string_view("a\0b", 3)}) {
+  for (const std::string_view name :
+       {std::string_view("../config.json"), std::string_view("sub/x"),
+        std::string_view("/etc/passwd"), std::string_view(".."), std::string_view(""),
+        std::string_view("a\\b"), std::string_view("a\0b", 3)}) {
     const auto opened = files->open(name);
     EXPECT_EQ(opened.status().code(), Code::kInvalidArgument) << name;
     EXPECT_THAT(opened.status().message(), HasSubstr("not a plain file name")) << name;
@@ -62,7 +66,8 @@ TEST(ModelDirectory, RefusesALinkThatLeavesTheModel) {
   const auto files = dir.open("model");
   const auto out = files->open("out.bin");
   EXPECT_EQ(out.status().code(), Code::kInvalidArgument);
-  EXPECT_THAT(out.status().message(), HasSubstr("out.bin is a symbolic link that leaves the model directory"));
+  EXPECT_THAT(out.status().message(),
+              HasSubstr("out.bin is a symbolic link that leaves the model directory"));
   EXPECT_EQ((*files->open("in.bin"))->text(), "r");
   EXPECT_EQ(files->open("dangling.bin").status().code(), Code::kNotFound);
 }
@@ -73,9 +78,12 @@ TEST(ModelDirectory, FollowsTheBlobsOfAModelCacheOnly) {
   dir.write("hub/blobs/README", "not a hash");
   dir.write("elsewhere", "e");
   std::filesystem::create_directories(dir.path() / "hub/snapshots/rev");
-  std::filesystem::create_symlink("../../blobs/0123abcd", dir.path() / "hub/snapshots/rev/config.json");
-  std::filesystem::create_symlink("../../blobs/README", dir.path() / "hub/snapshots/rev/readme.txt");
-  std::filesystem::create_symlink("../../../elsewhere", dir.path() / "hub/snapshots/rev/escape.txt");
+  std::filesystem::create_symlink("../../blobs/0123abcd",
+                                  dir.path() / "hub/snapshots/rev/config.json");
+  std::filesystem::create_symlink("../../blobs/README",
+                                  dir.path() / "hub/snapshots/rev/readme.txt");
+  std::filesystem::create_symlink("../../../elsewhere",
+                                  dir.path() / "hub/snapshots/rev/escape.txt");
   // A blob that is itself a link out of the cache.
   std::filesystem::create_symlink(dir.path() / "elsewhere", dir.path() / "hub/blobs/beef");
   std::filesystem::create_symlink("../../blobs/beef", dir.path() / "hub/snapshots/rev/hop.txt");
@@ -93,7 +101,8 @@ TEST(ModelDirectory, DoesNotWaitForAPipe) {
 }
 
 TEST(EmbeddedModel, ServesItsFiles) {
-  const auto files = embedded_model_files("built-in model", {{"z", testing::as_bytes("zz")}, {"a", testing::as_bytes("aa")}});
+  const auto files = embedded_model_files(
+      "built-in model", {{"z", testing::as_bytes("zz")}, {"a", testing::as_bytes("aa")}});
   EXPECT_THAT(files->list(), ElementsAre("a", "z"));
   EXPECT_EQ((*files->open("z"))->text(), "zz");
   EXPECT_THAT(files->open("m").status().message(), HasSubstr("no m in built-in model"));

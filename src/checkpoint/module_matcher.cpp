@@ -87,18 +87,22 @@ struct EntryList::Impl {
   MatchContext limits;
 
   Status add_pattern(std::string text) {
-    if (patterns.size() == kMaxPatterns) return invalid_argument(format("more than {} patterns", kMaxPatterns));
+    if (patterns.size() == kMaxPatterns)
+      return invalid_argument(format("more than {} patterns", kMaxPatterns));
     if (text.size() > kMaxPatternBytes)
-      return invalid_argument(format("a pattern of {} bytes is over the limit of {}", text.size(), kMaxPatternBytes));
+      return invalid_argument(
+          format("a pattern of {} bytes is over the limit of {}", text.size(), kMaxPatternBytes));
     int error = 0;
     PCRE2_SIZE at = 0;
     // Names are bytes: no switch to UTF from inside a pattern.
-    Code8 code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), PCRE2_ANCHORED | PCRE2_NEVER_UTF | PCRE2_NEVER_UCP,
-                             &error, &at, nullptr));
+    Code8 code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+                             PCRE2_ANCHORED | PCRE2_NEVER_UTF | PCRE2_NEVER_UCP, &error, &at,
+                             nullptr));
     if (!code) {
       PCRE2_UCHAR why[160] = {};
       pcre2_get_error_message(error, why, sizeof why);
-      return invalid_argument(format("the pattern {} is not valid at character {}: {}", json::quote(text, true), at,
+      return invalid_argument(format("the pattern {} is not valid at character {}: {}",
+                                     json::quote(text, true), at,
                                      reinterpret_cast<const char*>(why)));
     }
     if (!limits) {
@@ -117,10 +121,12 @@ struct EntryList::Impl {
     if (pattern.given_up.load(std::memory_order_relaxed)) return false;
     const MatchData data(pcre2_match_data_create(1, nullptr));
     CHECK(data != nullptr, "no memory for match data");
-    const int rc = pcre2_match(pattern.code.get(), reinterpret_cast<PCRE2_SPTR>(module.data()), module.size(), 0, 0, data.get(), limits.get());
+    const int rc = pcre2_match(pattern.code.get(), reinterpret_cast<PCRE2_SPTR>(module.data()),
+                               module.size(), 0, 0, data.get(), limits.get());
     if (rc >= 0) return true;
     if (rc != PCRE2_ERROR_NOMATCH && !pattern.given_up.exchange(true))
-      log_warning("quantization_config: the pattern {} takes too long to match and is ignored", json::quote(pattern.text, true));
+      log_warning("quantization_config: the pattern {} takes too long to match and is ignored",
+                  json::quote(pattern.text, true));
     return false;
   }
 };
@@ -140,7 +146,8 @@ Result<EntryList> EntryList::compile(std::span<const std::string> entries, Entry
       impl->all_linear = true;
     } else if (rule == EntryRule::kParts && entry.find('*') != std::string::npos) {
       if (impl->globs.size() == kMaxPatterns || entry.size() > kMaxPatternBytes)
-        return invalid_argument(format("more than {} patterns, or one of more than {} bytes", kMaxPatterns, kMaxPatternBytes));
+        return invalid_argument(format("more than {} patterns, or one of more than {} bytes",
+                                       kMaxPatterns, kMaxPatternBytes));
       impl->globs.push_back(entry);
     } else {
       impl->literals.insert(entry);
@@ -159,11 +166,13 @@ bool EntryList::matches(std::string_view module) const {
   } else {
     const auto is_entry = [&](std::string_view part) {
       return m.literals.find(part) != m.literals.end() ||
-             std::any_of(m.globs.begin(), m.globs.end(), [&](const std::string& glob) { return glob_matches(glob, part); });
+             std::any_of(m.globs.begin(), m.globs.end(),
+                         [&](const std::string& glob) { return glob_matches(glob, part); });
     };
     if (any_run_of_parts(module, is_entry)) return true;
   }
-  return std::any_of(m.patterns.begin(), m.patterns.end(), [&](const Pattern& p) { return m.pattern_matches(p, module); });
+  return std::any_of(m.patterns.begin(), m.patterns.end(),
+                     [&](const Pattern& p) { return m.pattern_matches(p, module); });
 }
 
 int ModuleMatcher::group_of(std::string_view module) const {

@@ -1,5 +1,5 @@
-// The quant_methods with one fixed shape of config each: fp8, mxfp4, gptq, awq, modelopt, slimquant_w4a8, and Ascend's
-// description file.
+// The quant_methods with one fixed shape of config each: fp8, mxfp4, gptq, awq, modelopt,
+// slimquant_w4a8, and Ascend's description file.
 #include <utility>
 
 #include "base/format.h"
@@ -11,7 +11,8 @@ namespace {
 
 constexpr int64_t kMaxGroup = int64_t{1} << 20;
 
-QuantArgs make_args(int32_t num_bits, bool is_float, QuantStrategy strategy, int32_t group_size = 0, bool dynamic = false) {
+QuantArgs make_args(int32_t num_bits, bool is_float, QuantStrategy strategy, int32_t group_size = 0,
+                    bool dynamic = false) {
   QuantArgs a;
   a.num_bits = num_bits;
   a.is_float = is_float;
@@ -21,12 +22,15 @@ QuantArgs make_args(int32_t num_bits, bool is_float, QuantStrategy strategy, int
   return a;
 }
 
-void add_group(QuantConfig& q, std::string name, std::string tensor_format, QuantArgs weights, std::optional<QuantArgs> activations,
+void add_group(QuantConfig& q, std::string name, std::string tensor_format, QuantArgs weights,
+               std::optional<QuantArgs> activations,
                std::vector<std::string> targets = {"Linear"}) {
-  q.groups.push_back({std::move(name), std::move(tensor_format), weights, activations, std::move(targets)});
+  q.groups.push_back(
+      {std::move(name), std::move(tensor_format), weights, activations, std::move(targets)});
 }
 
-Status read_exceptions(const json::object& config, std::initializer_list<std::string_view> keys, QuantConfig& q) {
+Status read_exceptions(const json::object& config, std::initializer_list<std::string_view> keys,
+                       QuantConfig& q) {
   for (const std::string_view key : keys) {
     MOESTRO_ASSIGN(std::vector<std::string> list, string_list(config, key));
     for (std::string& entry : list) q.ignore.push_back(std::move(entry));
@@ -38,15 +42,20 @@ Result<std::pair<int32_t, int32_t>> read_weight_block(const json::object& config
   const json::value* v = json::find(config, "weight_block_size");
   if (!v) return std::pair(0, 0);
   const json::array* list = v->if_array();
-  const auto good = [](const json::value& n) { return n.is_int64() && n.get_int64() >= 1 && n.get_int64() <= kMaxGroup; };
+  const auto good = [](const json::value& n) {
+    return n.is_int64() && n.get_int64() >= 1 && n.get_int64() <= kMaxGroup;
+  };
   if (!list || list->size() != 2 || !good((*list)[0]) || !good((*list)[1]))
-    return invalid_argument(format("weight_block_size is {}; it must be two sizes, [128, 128]", shown(*v)));
-  return std::pair(static_cast<int32_t>((*list)[0].get_int64()), static_cast<int32_t>((*list)[1].get_int64()));
+    return invalid_argument(
+        format("weight_block_size is {}; it must be two sizes, [128, 128]", shown(*v)));
+  return std::pair(static_cast<int32_t>((*list)[0].get_int64()),
+                   static_cast<int32_t>((*list)[1].get_int64()));
 }
 
 // -1 stands for "one group a row".
 QuantArgs grouped(int64_t num_bits, int64_t group_size, bool symmetric) {
-  QuantArgs a = make_args(static_cast<int32_t>(num_bits), false, group_size > 0 ? QuantStrategy::kGroup : QuantStrategy::kChannel,
+  QuantArgs a = make_args(static_cast<int32_t>(num_bits), false,
+                          group_size > 0 ? QuantStrategy::kGroup : QuantStrategy::kChannel,
                           group_size > 0 ? static_cast<int32_t>(group_size) : 0);
   a.symmetric = symmetric;
   return a;
@@ -57,27 +66,35 @@ QuantArgs grouped(int64_t num_bits, int64_t group_size, bool symmetric) {
 Status read_fp8(const json::object& config, QuantConfig& q) {
   KeyReader r(config);
   const std::string fmt = r.text("fmt", "e4m3");
-  if (fmt != "e4m3" && fmt != "float8_e4m3fn") r.fail(unsupported(format("fmt {} is not supported; supported is e4m3", json::quote(fmt, true))));
+  if (fmt != "e4m3" && fmt != "float8_e4m3fn")
+    r.fail(
+        unsupported(format("fmt {} is not supported; supported is e4m3", json::quote(fmt, true))));
   const std::string scheme = r.text("activation_scheme", "dynamic");
   if (scheme != "dynamic" && scheme != "static")
-    r.fail(unsupported(format("activation_scheme {} is not supported; supported are dynamic, static", json::quote(scheme, true))));
+    r.fail(
+        unsupported(format("activation_scheme {} is not supported; supported are dynamic, static",
+                           json::quote(scheme, true))));
   q.scale_fmt = r.text("scale_fmt", "");
   if (!q.scale_fmt.empty() && q.scale_fmt != "ue8m0" && q.scale_fmt != "float")
-    r.fail(unsupported(format("scale_fmt {} is not supported; supported are ue8m0, float", json::quote(q.scale_fmt, true))));
+    r.fail(unsupported(format("scale_fmt {} is not supported; supported are ue8m0, float",
+                              json::quote(q.scale_fmt, true))));
   MOESTRO_TRY(r.status());
   MOESTRO_TRY(read_exceptions(config, {"modules_to_not_convert", "ignored_layers"}, q));
   MOESTRO_ASSIGN(const auto block, read_weight_block(config));
   const bool dynamic = scheme == "dynamic";
   if (block.first == 0) {
-    add_group(q, "fp8", "float-quantized", make_args(8, true, QuantStrategy::kTensor),
-              make_args(8, true, dynamic ? QuantStrategy::kToken : QuantStrategy::kTensor, 0, dynamic));
+    add_group(
+        q, "fp8", "float-quantized", make_args(8, true, QuantStrategy::kTensor),
+        make_args(8, true, dynamic ? QuantStrategy::kToken : QuantStrategy::kTensor, 0, dynamic));
     return {};
   }
-  if (!dynamic) return unsupported("activation_scheme static with weight_block_size is not supported");
+  if (!dynamic)
+    return unsupported("activation_scheme static with weight_block_size is not supported");
   QuantArgs weights = make_args(8, true, QuantStrategy::kBlock);
   weights.block_n = block.first;
   weights.block_k = block.second;
-  add_group(q, "fp8", "float-quantized", weights, make_args(8, true, QuantStrategy::kGroup, block.second, true));
+  add_group(q, "fp8", "float-quantized", weights,
+            make_args(8, true, QuantStrategy::kGroup, block.second, true));
   return {};
 }
 
@@ -95,15 +112,19 @@ Status read_gptq(const json::object& config, QuantConfig& q) {
   const bool symmetric = r.boolean("sym", true);
   const bool desc_act = r.boolean("desc_act", false);
   MOESTRO_TRY(r.status());
-  if (num_bits != 4 && num_bits != 8) return unsupported(format("bits {} is not supported; supported are 4, 8", num_bits));
+  if (num_bits != 4 && num_bits != 8)
+    return unsupported(format("bits {} is not supported; supported are 4, 8", num_bits));
   if (group_size == 0) return invalid_argument("group_size is 0; it must be -1 or at least 1");
   if (layout != "gptq" && layout != "gptq_v2")
-    return unsupported(format("checkpoint_format {} is not supported; supported are gptq, gptq_v2", json::quote(layout, true)));
+    return unsupported(format("checkpoint_format {} is not supported; supported are gptq, gptq_v2",
+                              json::quote(layout, true)));
   if (const json::value* dynamic = json::find(config, "dynamic"); dynamic && dynamic->is_object()) {
     for (const auto& [key, value] : dynamic->get_object()) {
       const std::string_view rule{key.data(), key.size()};
       if (!rule.starts_with("-:"))
-        return unsupported(format("dynamic: {} gives some modules other settings; only exceptions (\"-:\") are supported", json::quote(rule, true)));
+        return unsupported(format(
+            "dynamic: {} gives some modules other settings; only exceptions (\"-:\") are supported",
+            json::quote(rule, true)));
       q.ignore.push_back("re:" + std::string(rule.substr(2)));
     }
   }
@@ -117,13 +138,17 @@ Status read_gptq(const json::object& config, QuantConfig& q) {
 Status read_awq(const json::object& config, QuantConfig& q) {
   KeyReader r(config);
   const int64_t num_bits = r.integer(r.first_of({"bits", "w_bit"}), 4, 1, 16);
-  const int64_t group_size = r.integer(r.first_of({"group_size", "q_group_size"}), 128, -1, kMaxGroup);
+  const int64_t group_size =
+      r.integer(r.first_of({"group_size", "q_group_size"}), 128, -1, kMaxGroup);
   const std::string version = r.text("version", "gemm");
   const bool zero_point = r.boolean("zero_point", true);
   MOESTRO_TRY(r.status());
-  if (num_bits != 4) return unsupported(format("bits {} is not supported; supported is 4", num_bits));
+  if (num_bits != 4)
+    return unsupported(format("bits {} is not supported; supported is 4", num_bits));
   if (group_size == 0) return invalid_argument("group_size is 0; it must be -1 or at least 1");
-  if (version != "gemm" && version != "GEMM") return unsupported(format("version {} is not supported; supported is gemm", json::quote(version, true)));
+  if (version != "gemm" && version != "GEMM")
+    return unsupported(
+        format("version {} is not supported; supported is gemm", json::quote(version, true)));
   MOESTRO_TRY(read_exceptions(config, {"modules_to_not_convert"}, q));
   add_group(q, "awq", "awq", grouped(num_bits, group_size, !zero_point), {});
   return {};
@@ -136,13 +161,17 @@ Status read_modelopt(const json::object& config, QuantConfig& q) {
   MOESTRO_TRY(r.status());
   MOESTRO_TRY(read_exceptions(config, {"exclude_modules", "ignore"}, q));
   if (algorithm == "FP8") {
-    add_group(q, "modelopt", "float-quantized", make_args(8, true, QuantStrategy::kTensor), make_args(8, true, QuantStrategy::kTensor));
+    add_group(q, "modelopt", "float-quantized", make_args(8, true, QuantStrategy::kTensor),
+              make_args(8, true, QuantStrategy::kTensor));
   } else if (algorithm == "NVFP4") {
-    if (group_size != 16) return unsupported(format("group_size {} is not supported with NVFP4; supported is 16", group_size));
+    if (group_size != 16)
+      return unsupported(
+          format("group_size {} is not supported with NVFP4; supported is 16", group_size));
     add_group(q, "modelopt", "nvfp4-modelopt", make_args(4, true, QuantStrategy::kTensorGroup, 16),
               make_args(4, true, QuantStrategy::kTensorGroup, 16, true));
   } else {
-    return unsupported(format("quant_algo {} is not supported; supported are FP8, NVFP4", json::quote(algorithm, true)));
+    return unsupported(format("quant_algo {} is not supported; supported are FP8, NVFP4",
+                              json::quote(algorithm, true)));
   }
   return {};
 }
@@ -155,13 +184,16 @@ Status read_slimquant_w4a8(const json::object& config, QuantConfig& q) {
   const int64_t group_size = r.integer("group_size", -1, -1, kMaxGroup);
   const bool symmetric = r.boolean("sym", true);
   MOESTRO_TRY(r.status());
-  if (scheme != "dynamic") return unsupported(format("activation_scheme {} is not supported; supported is dynamic", json::quote(scheme, true)));
+  if (scheme != "dynamic")
+    return unsupported(format("activation_scheme {} is not supported; supported is dynamic",
+                              json::quote(scheme, true)));
   if (num_bits != 4 || group_size != -1 || !symmetric)
-    return unsupported(format("weight_bits {}, group_size {}, sym {}: supported are 4, -1, true", num_bits, group_size, symmetric));
+    return unsupported(format("weight_bits {}, group_size {}, sym {}: supported are 4, -1, true",
+                              num_bits, group_size, symmetric));
   MOESTRO_TRY(read_exceptions(config, {"modules_to_not_convert"}, q));
   const QuantArgs activations = make_args(8, false, QuantStrategy::kToken, 0, true);
-  add_group(q, "experts", provider ? "slimquant-int4-provider" : "slimquant-int4", make_args(4, false, QuantStrategy::kChannel), activations,
-            {"experts"});
+  add_group(q, "experts", provider ? "slimquant-int4-provider" : "slimquant-int4",
+            make_args(4, false, QuantStrategy::kChannel), activations, {"experts"});
   add_group(q, "linear", "slimquant", make_args(8, false, QuantStrategy::kChannel), activations);
   return {};
 }
@@ -175,11 +207,13 @@ Status read_ascend(const json::object& description, QuantConfig& q) {
   constexpr std::string_view kWeight = ".weight";
   for (const auto& [key, value] : description) {
     std::string_view tensor{key.data(), key.size()};
-    if (!tensor.ends_with(kWeight) || !value.is_string()) continue;  // also holds notes about the whole model
+    if (!tensor.ends_with(kWeight) || !value.is_string())
+      continue;  // also holds notes about the whole model
     const std::string_view type = json::view(value.get_string());
     if (type == "FLOAT") continue;
     if (type != "W8A8_DYNAMIC")
-      return unsupported(format("tensor {} is {}; supported are FLOAT, W8A8_DYNAMIC", json::quote(tensor, true), json::quote(type, true)));
+      return unsupported(format("tensor {} is {}; supported are FLOAT, W8A8_DYNAMIC",
+                                json::quote(tensor, true), json::quote(type, true)));
     tensor.remove_suffix(kWeight.size());
     g.targets.emplace_back(tensor);
   }

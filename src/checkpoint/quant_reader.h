@@ -1,5 +1,5 @@
-// The readers behind parse_quant_config: one function a quant_method. They fill groups, ignore and scale_fmt; the caller has
-// set method and raw, and compiles the lists afterwards. One thread.
+// The readers behind parse_quant_config: one function a quant_method. They fill groups, ignore and
+// scale_fmt; the caller has set method and raw, and compiles the lists afterwards. One thread.
 #pragma once
 #include <string>
 #include <string_view>

@@ -54,9 +54,12 @@ const Table& uniform_table() {
 
 // T's bits: four entries a random word.
 template <class T, class Convert>
-void fill_from(const Table& table, uint64_t key, std::span<std::byte> out, float offset, float scale, Convert convert) {
+void fill_from(const Table& table, uint64_t key, std::span<std::byte> out, float offset,
+               float scale, Convert convert) {
   const size_t count = out.size() / sizeof(T);
-  const auto value = [&](uint64_t bits) { return convert(offset + scale * table[bits & (kTableSize - 1)]); };
+  const auto value = [&](uint64_t bits) {
+    return convert(offset + scale * table[bits & (kTableSize - 1)]);
+  };
   std::vector<T> converted;  // worth it from one table's size on
   if (count >= kTableSize) {
     converted.resize(kTableSize);
@@ -77,18 +80,24 @@ void fill_from(const Table& table, uint64_t key, std::span<std::byte> out, float
     }
   };
   // The same numbers either way: only the moment of conversion differs.
-  if (converted.empty()) fill(value);
-  else fill([&](uint64_t bits) { return converted[bits & (kTableSize - 1)]; });
+  if (converted.empty())
+    fill(value);
+  else
+    fill([&](uint64_t bits) { return converted[bits & (kTableSize - 1)]; });
 }
 
-void fill_table(const Table& table, uint64_t key, std::span<std::byte> out, DType dtype, float offset, float scale) {
+void fill_table(const Table& table, uint64_t key, std::span<std::byte> out, DType dtype,
+                float offset, float scale) {
   switch (dtype) {
     case DType::kBF16:
-      return fill_from<uint16_t>(table, key, out, offset, scale, [](float v) { return to_bf16(v).bits; });
+      return fill_from<uint16_t>(table, key, out, offset, scale,
+                                 [](float v) { return to_bf16(v).bits; });
     case DType::kF16:
-      return fill_from<uint16_t>(table, key, out, offset, scale, [](float v) { return to_f16(v).bits; });
+      return fill_from<uint16_t>(table, key, out, offset, scale,
+                                 [](float v) { return to_f16(v).bits; });
     case DType::kF64:
-      return fill_from<double>(table, key, out, offset, scale, [](float v) { return static_cast<double>(v); });
+      return fill_from<double>(table, key, out, offset, scale,
+                               [](float v) { return static_cast<double>(v); });
     default:
       return fill_from<float>(table, key, out, offset, scale, [](float v) { return v; });
   }
@@ -98,7 +107,8 @@ void fill_table(const Table& table, uint64_t key, std::span<std::byte> out, DTyp
 
 uint64_t random_key(std::string_view name, uint64_t seed) {
   uint64_t h = mix(seed + kStep);
-  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;  // FNV-1a's multiplier
+  for (const char c : name)
+    h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;  // FNV-1a's multiplier
   return mix(h);
 }
 
@@ -115,9 +125,11 @@ void fill_random_bytes(uint64_t key, std::span<std::byte> out) {
 void fill_random_fp8(uint64_t key, std::span<std::byte> out, DType dtype) {
   fill_random_bytes(key, out);
   if (dtype == DType::kF8E5M2) {
-    for (std::byte& b : out) b &= (b & std::byte{0x7c}) == std::byte{0x7c} ? std::byte{0xfb} : std::byte{0xff};
+    for (std::byte& b : out)
+      b &= (b & std::byte{0x7c}) == std::byte{0x7c} ? std::byte{0xfb} : std::byte{0xff};
   } else {
-    for (std::byte& b : out) b &= (b & std::byte{0x7f}) == std::byte{0x7f} ? std::byte{0xfe} : std::byte{0xff};
+    for (std::byte& b : out)
+      b &= (b & std::byte{0x7f}) == std::byte{0x7f} ? std::byte{0xfe} : std::byte{0xff};
   }
 }
 
@@ -130,7 +142,8 @@ void fill_uniform(uint64_t key, std::span<std::byte> out, DType dtype, float low
 }
 
 bool is_plain_float(DType dtype) {
-  return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32 || dtype == DType::kF64;
+  return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32 ||
+         dtype == DType::kF64;
 }
 
 }  // namespace moestro::checkpoint

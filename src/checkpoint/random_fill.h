@@ -1,5 +1,6 @@
-// Cheap deterministic random bytes and numbers for made-up weights: counter based, so a tensor depends on its key only.
-// Speeds of several GB/s; not for anything that needs good statistics. Pure functions.
+// Cheap deterministic random bytes and numbers for made-up weights: counter based, so a tensor
+// depends on its key only. Speeds of several GB/s; not for anything that needs good statistics.
+// Pure functions.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -16,7 +16,9 @@ Result<RopeType> rope_type(std::string_view name) {
   if (name == "linear") return RopeType::kLinear;
   if (name == "yarn" || name == "deepseek_yarn") return RopeType::kYarn;
   if (name == "llama3") return RopeType::kLlama3;
-  return unsupported(format("rope_type {} is not supported; supported are default, linear, yarn, llama3", json::quote(name, true)));
+  return unsupported(
+      format("rope_type {} is not supported; supported are default, linear, yarn, llama3",
+             json::quote(name, true)));
 }
 
 // The object that describes scaling, and the name of its key; null when the config has none.
@@ -37,8 +39,10 @@ void read_scaling(KeyReader& r, RopeConfig& rope, int64_t max_position) {
   rope.original_max_position =
       r.integer("original_max_position_embeddings", max_position, 1, kMaxPosition);
   if (rope.type == RopeType::kDefault) return;
-  const double stretched = static_cast<double>(max_position) / static_cast<double>(rope.original_max_position);
-  if (rope.type != RopeType::kYarn && !r.has("factor")) r.fail(invalid_argument("factor is missing"));
+  const double stretched =
+      static_cast<double>(max_position) / static_cast<double>(rope.original_max_position);
+  if (rope.type != RopeType::kYarn && !r.has("factor"))
+    r.fail(invalid_argument("factor is missing"));
   rope.factor = r.number("factor", stretched, 1e-3, kMaxFactor);
   rope.beta_fast = r.number("beta_fast", 32, 1e-6, kMaxFactor);
   rope.beta_slow = r.number("beta_slow", 1, 1e-6, kMaxFactor);
@@ -50,24 +54,27 @@ void read_scaling(KeyReader& r, RopeConfig& rope, int64_t max_position) {
   rope.low_freq_factor = r.number("low_freq_factor", 1, 1e-6, kMaxFactor);
   rope.high_freq_factor = r.number("high_freq_factor", 4, 1e-6, kMaxFactor);
   if (rope.high_freq_factor <= rope.low_freq_factor)
-    r.fail(invalid_argument(format("high_freq_factor {} must be more than low_freq_factor {}", rope.high_freq_factor, rope.low_freq_factor)));
+    r.fail(invalid_argument(format("high_freq_factor {} must be more than low_freq_factor {}",
+                                   rope.high_freq_factor, rope.low_freq_factor)));
 }
 
 }  // namespace
 
-Result<RopeConfig> read_rope(const json::object& config, const ModelFamily& family, int32_t head_dim, int64_t max_position) {
+Result<RopeConfig> read_rope(const json::object& config, const ModelFamily& family,
+                             int32_t head_dim, int64_t max_position) {
   RopeConfig rope;
   KeyReader top(config);
   rope.theta = top.number("rope_theta", family.rope_theta, 1.001, kMaxTheta);
   double partial = top.number("partial_rotary_factor", 0, 0, 1);
   if (partial == 0 && family.model_type == "minimax_m2" && top.has("rotary_dim"))
-    partial = top.size("rotary_dim") / static_cast<double>(head_dim);
+    partial = static_cast<double>(top.integer("rotary_dim", 0, 1, head_dim)) / head_dim;
   const auto [scaling, key] = scaling_object(top);
   MOESTRO_TRY(top.status());
   if (scaling) {
     for (const std::string_view kind : {"full_attention", "sliding_attention"})
       if (json::find(*scaling, kind))
-        return unsupported(format("{}.{}: rotary parameters that differ by layer kind are not supported", key, kind));
+        return unsupported(format(
+            "{}.{}: rotary parameters that differ by layer kind are not supported", key, kind));
     KeyReader r(*scaling);
     rope.theta = r.number("rope_theta", rope.theta, 1.001, kMaxTheta);
     partial = r.number("partial_rotary_factor", partial, 0, 1);

@@ -1,4 +1,5 @@
-// The safetensors WeightSource: which shards there are, their headers, and views into their mappings.
+// The safetensors WeightSource: which shards there are, their headers, and views into their
+// mappings.
 #include <algorithm>
 #include <optional>
 #include <unordered_map>
@@ -14,7 +15,8 @@
 namespace moestro::checkpoint {
 namespace {
 
-constexpr std::string_view kIndexNames[] = {"model.safetensors.index.json", "quant_model_weights.safetensors.index.json"};
+constexpr std::string_view kIndexNames[] = {"model.safetensors.index.json",
+                                            "quant_model_weights.safetensors.index.json"};
 constexpr size_t kMaxIndexBytes = size_t{256} << 20;
 
 struct NameHash {
@@ -34,7 +36,7 @@ struct Tensor {
   std::string dtype_text;  // for types that we do not know
   bool known = false;
   size_t shard = 0;
-  uint64_t begin = 0;      // in the shard's file
+  uint64_t begin = 0;  // in the shard's file
 };
 
 std::string shape_text(std::span<const int64_t> shape) {
@@ -47,8 +49,9 @@ std::string shape_text(std::span<const int64_t> shape) {
 }
 
 bool shape_fits(std::span<const int64_t> found, std::span<const int64_t> wanted) {
-  return found.size() == wanted.size() && std::equal(found.begin(), found.end(), wanted.begin(),
-                                                     [](int64_t f, int64_t w) { return w < 0 || f == w; });
+  return found.size() == wanted.size() &&
+         std::equal(found.begin(), found.end(), wanted.begin(),
+                    [](int64_t f, int64_t w) { return w < 0 || f == w; });
 }
 
 class Safetensors final : public WeightSource {
@@ -74,21 +77,25 @@ class Safetensors final : public WeightSource {
     return out;
   }
 
-  Result<TensorView> get(std::string_view name, std::span<const int64_t> shape, std::span<const DType> accepted) const override {
+  Result<TensorView> get(std::string_view name, std::span<const int64_t> shape,
+                         std::span<const DType> accepted) const override {
     const auto it = tensors_.find(name);
-    if (it == tensors_.end()) return data_loss(format("tensor {} is missing from {}", name, location_));
+    if (it == tensors_.end())
+      return data_loss(format("tensor {} is missing from {}", name, location_));
     const Tensor& t = it->second;
     const Shard& shard = shards_[t.shard];
     if (!t.known || std::find(accepted.begin(), accepted.end(), t.info.dtype) == accepted.end()) {
       std::string wanted;
-      for (const DType d : accepted) wanted += (wanted.empty() ? "" : " or ") + std::string(safetensors_name(d));
-      return data_loss(format("tensor {} in {}/{} has type {}, wanted {}", name, location_, shard.name,
-                              json::quote(t.dtype_text, true), wanted));
+      for (const DType d : accepted)
+        wanted += (wanted.empty() ? "" : " or ") + std::string(safetensors_name(d));
+      return data_loss(format("tensor {} in {}/{} has type {}, wanted {}", name, location_,
+                              shard.name, json::quote(t.dtype_text, true), wanted));
     }
     if (!shape_fits(t.info.shape, shape))
-      return data_loss(format("tensor {} in {}/{} has shape {}, wanted {}", name, location_, shard.name,
-                              shape_text(t.info.shape), shape_text(shape)));
-    return TensorView{t.info.dtype, t.info.shape, shard.file->bytes().subspan(t.begin, t.info.bytes), nullptr};
+      return data_loss(format("tensor {} in {}/{} has shape {}, wanted {}", name, location_,
+                              shard.name, shape_text(t.info.shape), shape_text(shape)));
+    return TensorView{t.info.dtype, t.info.shape,
+                      shard.file->bytes().subspan(t.begin, t.info.bytes), nullptr};
   }
 
   void drop(const TensorView& tensor) const override {
@@ -96,7 +103,9 @@ class Safetensors final : public WeightSource {
     const std::less<const std::byte*> before;  // pointers into different mappings
     for (const Shard& shard : shards_) {
       const auto all = shard.file->bytes();
-      if (before(tensor.bytes.data(), all.data()) || !before(tensor.bytes.data(), all.data() + all.size())) continue;
+      if (before(tensor.bytes.data(), all.data()) ||
+          !before(tensor.bytes.data(), all.data() + all.size()))
+        continue;
       shard.file->drop(static_cast<size_t>(tensor.bytes.data() - all.data()), tensor.bytes.size());
       return;
     }
@@ -131,11 +140,13 @@ Result<Index> parse_index(const ModelFiles& files, std::string_view name) {
   for (const auto& [key, value] : map->get_object()) {
     const std::string_view tensor{key.data(), key.size()};
     if (!value.is_string())
-      return data_loss(format("\"weight_map\": the file of {} must be a string, not {}", json::quote(tensor, true), json::kind_name(value)));
+      return data_loss(format("\"weight_map\": the file of {} must be a string, not {}",
+                              json::quote(tensor, true), json::kind_name(value)));
     const std::string_view file = json::view(value.get_string());
     if (!is_plain_file_name(file))
-      return data_loss(format("\"weight_map\": the file of {} is {}, which is not a plain file name", json::quote(tensor, true),
-                              json::quote(file, true)));
+      return data_loss(
+          format("\"weight_map\": the file of {} is {}, which is not a plain file name",
+                 json::quote(tensor, true), json::quote(file, true)));
     index.file_of.emplace(tensor, file);
     index.files.emplace_back(file);
   }
@@ -147,7 +158,8 @@ Result<Index> parse_index(const ModelFiles& files, std::string_view name) {
 Result<std::optional<Index>> read_index(const ModelFiles& files) {
   for (const std::string_view name : kIndexNames) {
     if (!files.contains(name)) continue;
-    MOESTRO_ASSIGN(Index index, parse_index(files, name).with(format("{}/{}", files.location(), name)));
+    MOESTRO_ASSIGN(Index index,
+                   parse_index(files, name).with(format("{}/{}", files.location(), name)));
     return std::optional<Index>(std::move(index));
   }
   return std::optional<Index>();
@@ -157,22 +169,27 @@ Result<std::vector<std::string>> shards_without_index(const ModelFiles& files) {
   if (files.contains("model.safetensors")) return std::vector<std::string>{"model.safetensors"};
   std::vector<std::string> found;
   for (const std::string& name : files.list())
-    if (name.ends_with(".safetensors") && !name.starts_with("consolidated") && !name.starts_with("adapter")) found.push_back(name);
+    if (name.ends_with(".safetensors") && !name.starts_with("consolidated") &&
+        !name.starts_with("adapter"))
+      found.push_back(name);
   if (found.empty())
-    return not_found(format("no weights in {}: looked for {}, model.safetensors and *.safetensors", files.location(), kIndexNames[0]));
+    return not_found(format("no weights in {}: looked for {}, model.safetensors and *.safetensors",
+                            files.location(), kIndexNames[0]));
   return found;
 }
 
 // Multimodal wrappers put the language model under a prefix of its own.
 std::string_view stripped(std::string_view name, std::string& buffer) {
   if (name.starts_with("language_model.")) return name.substr(15);
-  if (name.starts_with("model.language_model.")) return buffer = "model." + std::string(name.substr(21));
+  if (name.starts_with("model.language_model."))
+    return buffer = "model." + std::string(name.substr(21));
   return name;
 }
 
 class Opener {
  public:
-  Opener(const ModelFiles& files, std::optional<Index> index) : files_(files), index_(std::move(index)) {}
+  Opener(const ModelFiles& files, std::optional<Index> index)
+      : files_(files), index_(std::move(index)) {}
 
   Result<std::unique_ptr<WeightSource>> open() {
     std::vector<std::string> names;
@@ -184,17 +201,20 @@ class Opener {
     for (std::string& name : names) MOESTRO_TRY(add_shard(std::move(name)));
     if (index_) MOESTRO_TRY(check_mapped_tensors());
     if (surplus_ > 0)
-      log_warning("{}: {} tensors of the shards are not in {} and are ignored, for example {}", files_.location(), surplus_,
-                  index_->name, json::quote(surplus_example_, true));
-    return std::unique_ptr<WeightSource>(std::make_unique<Safetensors>(files_.location(), std::move(shards_), std::move(tensors_)));
+      log_warning("{}: {} tensors of the shards are not in {} and are ignored, for example {}",
+                  files_.location(), surplus_, index_->name, json::quote(surplus_example_, true));
+    return std::unique_ptr<WeightSource>(
+        std::make_unique<Safetensors>(files_.location(), std::move(shards_), std::move(tensors_)));
   }
 
  private:
   Status add_shard(std::string name) {
     const std::string label = format("{}/{}", files_.location(), name);
     auto file = files_.open(name);
-    if (!file.ok()) return index_ ? file.status().with(format("shard named by {}", index_->name)) : file.status();
-    MOESTRO_ASSIGN(std::vector<HeaderEntry> entries, parse_safetensors_header((*file)->bytes(), label));
+    if (!file.ok())
+      return index_ ? file.status().with(format("shard named by {}", index_->name)) : file.status();
+    MOESTRO_ASSIGN(std::vector<HeaderEntry> entries,
+                   parse_safetensors_header((*file)->bytes(), label));
     shards_.push_back({std::move(name), std::move(*file)});
     for (HeaderEntry& entry : entries) MOESTRO_TRY(add_tensor(std::move(entry)));
     return {};
@@ -211,16 +231,19 @@ class Opener {
       ++mapped_found_;
     }
     Tensor tensor;
-    tensor.info = {entry.dtype.value_or(DType::kU8), std::move(entry.shape), entry.end - entry.begin};
+    tensor.info = {entry.dtype.value_or(DType::kU8), std::move(entry.shape),
+                   entry.end - entry.begin};
     tensor.known = entry.dtype.has_value();
     tensor.dtype_text = std::move(entry.dtype_text);
     tensor.shard = shards_.size() - 1;
     tensor.begin = entry.begin;
     std::string buffer;
-    const auto [it, inserted] = tensors_.try_emplace(std::string(stripped(entry.name, buffer)), std::move(tensor));
+    const auto [it, inserted] =
+        tensors_.try_emplace(std::string(stripped(entry.name, buffer)), std::move(tensor));
     if (!inserted)
-      return data_loss(format("tensor {} is in {} and again in {} of {}", json::quote(entry.name, true),
-                              shards_[it->second.shard].name, shard, files_.location()));
+      return data_loss(format("tensor {} is in {} and again in {} of {}",
+                              json::quote(entry.name, true), shards_[it->second.shard].name, shard,
+                              files_.location()));
     return {};
   }
 
@@ -230,8 +253,8 @@ class Opener {
     for (const auto& [name, file] : index_->file_of) {
       const auto it = tensors_.find(stripped(name, buffer));
       if (it == tensors_.end() || shards_[it->second.shard].name != file)
-        return data_loss(format("{}/{}: tensor {} is not in {}, the file that the index names", files_.location(), index_->name,
-                                json::quote(name, true), file));
+        return data_loss(format("{}/{}: tensor {} is not in {}, the file that the index names",
+                                files_.location(), index_->name, json::quote(name, true), file));
     }
     return {};
   }

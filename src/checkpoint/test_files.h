@@ -1,5 +1,5 @@
-// For the tests of checkpoint/ only: a temporary model directory, and safetensors files built by hand so that each rule of
-// the reader can be broken on its own.
+// For the tests of checkpoint/ only: a temporary model directory, and safetensors files built by
+// hand so that each rule of the reader can be broken on its own.
 #pragma once
 #include <unistd.h>
 
@@ -49,7 +49,8 @@ class TempDir {
 };
 
 // length: what the first 8 bytes say; the header's own size unless given.
-inline std::string safetensors_file(std::string_view header, std::string_view data, int64_t length = -1) {
+inline std::string safetensors_file(std::string_view header, std::string_view data,
+                                    int64_t length = -1) {
   const uint64_t n = length < 0 ? header.size() : static_cast<uint64_t>(length);
   std::string out;
   for (int i = 0; i < 8; ++i) out += static_cast<char>(n >> (8 * i));
@@ -63,8 +64,9 @@ struct Made {
 inline std::string safetensors_of(const std::vector<Made>& tensors) {
   std::string header = "{\"__metadata__\":{\"format\":\"pt\"}", data;
   for (const Made& t : tensors) {
-    header += format(",{}:{}\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]{}", json::quote(t.name), "{", t.dtype, t.shape,
-                     data.size(), data.size() + t.bytes.size(), "}");
+    header += format(",{}:{}\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]{}",
+                     json::quote(t.name), "{", t.dtype, t.shape, data.size(),
+                     data.size() + t.bytes.size(), "}");
     data += t.bytes;
   }
   return safetensors_file(header + "}", data);

@@ -1,5 +1,6 @@
-// WeightSource: where quant/ gets tensors from while a model loads: safetensors shards, or made-up values (--load-format dummy).
-// Header facts (find, names) are known without reading weights, so plan/ uses the same object. Reading is thread-safe.
+// WeightSource: where quant/ gets tensors from while a model loads: safetensors shards, or made-up
+// values (--load-format dummy). Header facts (find, names) are known without reading weights, so
+// plan/ uses the same object. Reading is thread-safe.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -24,8 +25,8 @@ struct TensorInfo {
   uint64_t bytes = 0;
 };
 
-// Row-major little-endian bytes, possibly unaligned; valid until the source is destroyed (mapped file) or, for made-up
-// values, as long as `owner` lives.
+// Row-major little-endian bytes, possibly unaligned; valid until the source is destroyed (mapped
+// file) or, for made-up values, as long as `owner` lives.
 struct TensorView {
   DType dtype = DType::kBF16;
   std::vector<int64_t> shape;
@@ -46,22 +47,29 @@ class WeightSource {
   // Header facts, or null. Dummy sources answer for tensors they are sure of only through get().
   virtual const TensorInfo* find(std::string_view name) const = 0;
   virtual std::vector<std::string> names() const = 0;
-  // The tensor, checked against the shape (empty: a scalar; -1: any size) and the accepted types, in order of preference
-  // (a dummy source makes the first). Missing, wrong shape or type: kDataLoss naming tensor, file, found and wanted.
-  virtual Result<TensorView> get(std::string_view name, std::span<const int64_t> shape, std::span<const DType> accepted) const = 0;
-  Result<TensorView> get(std::string_view name, std::initializer_list<int64_t> shape, std::initializer_list<DType> accepted) const {
-    return get(name, std::span(shape.begin(), shape.size()), std::span(accepted.begin(), accepted.size()));
+  // The tensor, checked against the shape (empty: a scalar; -1: any size) and the accepted types,
+  // in order of preference (a dummy source makes the first). Missing, wrong shape or type:
+  // kDataLoss naming tensor, file, found and wanted.
+  virtual Result<TensorView> get(std::string_view name, std::span<const int64_t> shape,
+                                 std::span<const DType> accepted) const = 0;
+  Result<TensorView> get(std::string_view name, std::initializer_list<int64_t> shape,
+                         std::initializer_list<DType> accepted) const {
+    return get(name, std::span(shape.begin(), shape.size()),
+               std::span(accepted.begin(), accepted.size()));
   }
   // The tensor has been repacked; its pages may go. A hint.
   virtual void drop(const TensorView& tensor) const = 0;
-  virtual uint64_t total_bytes() const = 0;   // of all tensors; 0 if unknown (dummy)
+  virtual uint64_t total_bytes() const = 0;  // of all tensors; 0 if unknown (dummy)
 };
 
-// Opens every shard's header (index file, model.safetensors, or all *.safetensors) and checks it whole: damaged, truncated,
-// overlapping, oversized or missing files: kDataLoss / kNotFound naming file, byte and rule.
+// Opens every shard's header (index file, model.safetensors, or all *.safetensors) and checks it
+// whole: damaged, truncated, overlapping, oversized or missing files: kDataLoss / kNotFound naming
+// file, byte and rule.
 Result<std::unique_ptr<WeightSource>> open_safetensors(std::shared_ptr<const ModelFiles> files);
 
-// Random values of a sensible size, the same for the same name and seed, made on demand in get(). Scales exist where quant says so.
-std::unique_ptr<WeightSource> dummy_weights(const ModelConfig& config, const QuantConfig& quant, uint64_t seed);
+// Random values of a sensible size, the same for the same name and seed, made on demand in get().
+// Scales exist where quant says so.
+std::unique_ptr<WeightSource> dummy_weights(const ModelConfig& config, const QuantConfig& quant,
+                                            uint64_t seed);
 
 }  // namespace moestro::checkpoint
