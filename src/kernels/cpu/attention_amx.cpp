@@ -15,10 +15,6 @@
 #include "platform/amx_tile.h"
 #include "platform/target.h"
 
-#pragma GCC diagnostic push
-// g++ 12: false alarms inside its AVX-512 intrinsics.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 MOESTRO_TARGET_AMX_BEGIN
 namespace moestro::kernels::amx {
 namespace {
@@ -360,4 +356,3 @@ void gqa_run(const GqaArgs& args, platform::Worker& worker) noexcept {
 
 }  // namespace moestro::kernels::amx
 MOESTRO_TARGET_END
-#pragma GCC diagnostic pop

@@ -14,10 +14,6 @@
 #include "platform/amx_tile.h"
 #include "platform/target.h"
 
-#pragma GCC diagnostic push
-// g++ 12: false alarms inside its AVX-512 intrinsics.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 MOESTRO_TARGET_AMX_BEGIN
 namespace moestro::kernels::amx {
 namespace {
@@ -138,4 +134,3 @@ void score_positions(const SparseIndexArgs& args, const IndexTile& tile, int32_t
 #include "kernels/cpu/sparse_index_body.h"
 }  // namespace moestro::kernels::amx
 MOESTRO_TARGET_END
-#pragma GCC diagnostic pop

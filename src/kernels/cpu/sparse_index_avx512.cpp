@@ -11,10 +11,6 @@
 #include "kernels/cpu/attention_plan.h"
 #include "platform/target.h"
 
-#pragma GCC diagnostic push
-// g++ 12: false alarms inside its AVX-512 intrinsics.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 MOESTRO_TARGET_AVX512_BEGIN
 namespace moestro::kernels::avx512 {
 namespace {
@@ -31,4 +27,3 @@ namespace {
 #include "kernels/cpu/sparse_index_body.h"
 }  // namespace moestro::kernels::avx512
 MOESTRO_TARGET_END
-#pragma GCC diagnostic pop
