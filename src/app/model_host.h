@@ -1,0 +1,86 @@
+// From flags to a running engine, the part that every verb shares: files -> config -> quantisation
+// -> plan -> weights -> engine. open_model() and plan_model() read headers only, so explain and
+// inspect stop there. Called on the main thread.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/kv_budget.h"
+#include "base/metrics.h"
+#include "checkpoint/model_config.h"
+#include "checkpoint/model_files.h"
+#include "checkpoint/quant_config.h"
+#include "checkpoint/weight_source.h"
+#include "config/options.h"
+#include "engine/engine.h"
+#include "models/model_spec.h"
+#include "plan/plan.h"
+#include "platform/gang.h"
+
+namespace moestro::app {
+
+struct OpenModel {
+  std::string name;  // the directory's last part, or the demo's
+  bool is_built_in = false;
+  std::shared_ptr<const checkpoint::ModelFiles> files;
+  checkpoint::ModelConfig config;
+  checkpoint::QuantConfig quant;
+  std::unique_ptr<checkpoint::WeightSource> weights;
+};
+// The model's files alone: the directory that the flags name, or the built-in model.
+Result<std::shared_ptr<const checkpoint::ModelFiles>> open_files(const config::Options& options);
+Result<OpenModel> open_model(const config::Options& options);
+
+// What a verb needs beyond the flags.
+struct HostNeeds {
+  int64_t longest_sequence =
+      0;  // tokens that must fit where --max-model-len is not given; 0: the model's context
+  int64_t num_seqs = 0;     // sequences at once where --max-num-seqs is not given; 0: the default
+  int64_t logits_rows = 0;  // rows of prompt logits worth computing in one step
+  int64_t max_waiting = 0;  // at least so many queued requests
+  bool plan_only = false;   // too little memory here is no error, but PlannedModel::obstacle
+  int64_t sampleable_vocab = 0;  // ids that the tokenizer knows; 0: all
+};
+
+struct PlannedModel {
+  OpenModel model;
+  platform::CpuInfo cpu;
+  std::unique_ptr<models::ModelSpec> spec;  // kernels filled in
+  plan::Plan plan;
+  engine::EngineOptions engine;  // sizes; the vocabulary and end tokens too
+  MemoryFacts memory;
+  std::vector<std::string> substitutions;  // asked -> got -> because
+  int64_t needed_bytes = 0;                // weights, step memory and KV cache
+  std::string obstacle;                    // why it could not run here; empty: it could
+};
+Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds& needs);
+
+// A few lines for the log: model, types, kernels, KV cache, threads.
+std::string plan_summary(const PlannedModel& planned);
+
+// A loaded model with its engine. Member order is destruction order: the engine goes first.
+class ModelHost {
+ public:
+  static Result<std::unique_ptr<ModelHost>> start(const config::Options& options,
+                                                  const HostNeeds& needs = {});
+
+  const PlannedModel& planned() const { return planned_; }
+  const checkpoint::ModelConfig& config() const { return planned_.model.config; }
+  MetricsRegistry& metrics() { return metrics_; }
+  engine::Engine& engine() { return *engine_; }
+  std::shared_ptr<engine::Engine> shared_engine() { return engine_; }
+  double load_seconds() const { return load_seconds_; }
+
+ private:
+  explicit ModelHost(PlannedModel planned) : planned_(std::move(planned)) {}
+
+  PlannedModel planned_;
+  MetricsRegistry metrics_;
+  std::unique_ptr<platform::Gang> gang_;
+  double load_seconds_ = 0;
+  std::shared_ptr<engine::Engine> engine_;
+};
+
+}  // namespace moestro::app

@@ -1,0 +1,137 @@
+// moestro serve: engine and HTTP server until SIGINT or SIGTERM, then an orderly end.
+#include <chrono>
+#include <ctime>
+
+#include "app/model_host.h"
+#include "app/model_text.h"
+#include "app/print.h"
+#include "app/signals.h"
+#include "app/verbs.h"
+#include "app/version.h"
+#include "base/format.h"
+#include "base/log.h"
+#include "config/help.h"
+#include "server/server.h"
+
+namespace moestro::app {
+namespace {
+
+constexpr int kStatsIntervalMs = 10'000;
+
+std::string fingerprint(const config::ServerOptions& options, const plan::Plan& plan) {
+  if (options.fingerprint_mode == "none") return {};
+  if (options.fingerprint_mode == "custom") return options.fingerprint_value.value_or("");
+  if (options.fingerprint_mode == "hash") return format("moestro-{}-{}", kVersion, plan.id);
+  return format("moestro-{}-tp1-{}", kVersion, plan.id);
+}
+
+Result<server::ServerModel> server_model(const config::Options& options, ModelText text,
+                                         ModelHost& host) {
+  server::ServerModel model;
+  model.names = options.server.served_model_names;
+  if (model.names.empty()) model.names.push_back(host.planned().model.name);
+  model.tokenizer = std::move(text.tokenizer);
+  model.chat_template = std::move(text.chat_template);
+  model.tool_template = std::move(text.tool_template);
+  model.bos_token = std::move(text.bos_token);
+  model.eos_token = std::move(text.eos_token);
+  model.pad_token = std::move(text.pad_token);
+  model.unk_token = std::move(text.unk_token);
+  model.engine = host.shared_engine();
+  model.max_model_len = host.engine().options().max_model_len;
+  model.max_logprobs = static_cast<int32_t>(options.model.max_logprobs);
+  MOESTRO_ASSIGN(model.defaults, sampling_defaults(options, host.config()));
+  model.plan = json::value(plan::to_json(host.planned().plan));
+  model.version = kVersion;
+  model.fingerprint = fingerprint(options.server, host.planned().plan);
+  model.created = static_cast<int64_t>(std::time(nullptr));
+  return model;
+}
+
+std::string curl_command(const config::ServerOptions& options, const server::Server& server,
+                         const server::ServerModel& model) {
+  std::string command = "curl";
+  std::string url = server.address();
+  if (options.uds) {
+    command += format(" --unix-socket {}", *options.uds);
+    url = "http://localhost";
+  }
+  if (!options.api_keys.empty()) command += " -H \"Authorization: Bearer $KEY\"";
+  const bool chat = model.chat_template != nullptr;
+  const std::string body =
+      chat ? format(R"({{"model": "{}", "messages": [{{"role": "user", "content": "Hello"}}]}})",
+                    model.names.front())
+           : format(R"({{"model": "{}", "prompt": "Hello", "max_tokens": 16}})",
+                    model.names.front());
+  return format("{} {}/v1/{} -H 'Content-Type: application/json' -d '{}'", command, url,
+                chat ? "chat/completions" : "completions", body);
+}
+
+// A line now and then while there is work.
+class StatsLog {
+ public:
+  StatsLog(ModelHost& host, bool wanted) : host_(host), wanted_(wanted) {
+    const Labels labels{{"model_name", host.planned().engine.model_name}, {"engine", "0"}};
+    prompt_ = &host.metrics().counter("vllm:prompt_tokens", "Prompt tokens processed.", labels);
+    generated_ = &host.metrics().counter("vllm:generation_tokens", "Tokens generated.", labels);
+  }
+  void write() {
+    const double seconds = seconds_since(last_);
+    last_ = Clock::now();
+    const double prompt = prompt_->value() - std::exchange(last_prompt_, prompt_->value());
+    const double generated =
+        generated_->value() - std::exchange(last_generated_, generated_->value());
+    const engine::EngineStats stats = host_.engine().stats();
+    if (!wanted_ || (prompt == 0 && generated == 0 && stats.running == 0)) return;
+    const double used = stats.kv_pages_total > 0
+                            ? 100.0 * static_cast<double>(stats.kv_pages_used) /
+                                  static_cast<double>(stats.kv_pages_total)
+                            : 0;
+    log_info(
+        "{:.1f} prompt and {:.1f} output tokens a second; {} running, {} waiting, KV cache {:.1f} "
+        "% used",
+        prompt / seconds, generated / seconds, stats.running, stats.waiting, used);
+  }
+
+ private:
+  ModelHost& host_;
+  const bool wanted_;
+  Counter *prompt_ = nullptr, *generated_ = nullptr;
+  double last_prompt_ = 0, last_generated_ = 0;
+  Clock::time_point last_ = Clock::now();
+};
+
+}  // namespace
+
+Status run_serve(const config::CommandLine& line) {
+  const config::Options& options = line.options;
+  StopSignals signals;
+  MOESTRO_ASSIGN(const auto files, open_files(options));
+  MOESTRO_ASSIGN(ModelText text, open_text(options, *files));  // before the weights: it may fail
+  const HostNeeds needs{.sampleable_vocab = text.tokenizer->vocab_size()};
+  MOESTRO_ASSIGN(const auto host, ModelHost::start(options, needs));
+  MOESTRO_ASSIGN(const server::ServerModel model, server_model(options, std::move(text), *host));
+  MOESTRO_ASSIGN(const auto server,
+                 server::Server::start(options.server, model, host->metrics(), options.log));
+  log_info("ready: {}", server->address());
+  log_info("try: {}", curl_command(options.server, *server, model));
+  if (options.json) {
+    print_json(json::object{{"ready", true},
+                            {"address", server->address()},
+                            {"port", server->port()},
+                            {"model", model.names.front()}});
+  }
+  StatsLog stats(*host, !options.log.disable_log_stats);
+  while (!signals.wait(kStatsIntervalMs)) stats.write();
+
+  const int64_t seconds =
+      options.scheduler.shutdown_timeout_s.value_or(config::kDefaultDrainSeconds);
+  const engine::EngineStats busy = host->engine().stats();
+  log_info("stopping: {} requests have {} s to finish; a second signal stops at once",
+           busy.running + busy.waiting, seconds);
+  server->shutdown(Deadline::after(std::chrono::seconds(seconds)));
+  log_info("stopped");
+  return {};
+}
+
+}  // namespace moestro::app

@@ -1,0 +1,357 @@
+"""The moestro program from outside (standard library only).
+
+    program_test.py MOESTRO [unittest arguments]
+"""
+import array
+import json
+import math
+import os
+import pathlib
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests/golden/glm_moe_dsa"
+MOESTRO = None
+FAST = ["--threads", "1", "--no-pin-threads"]
+
+
+def run(*args, **kwargs):
+    return subprocess.run([MOESTRO, *map(str, args)], capture_output=True, text=True, timeout=240, **kwargs)
+
+
+def read_safetensors(path):
+    data = pathlib.Path(path).read_bytes()
+    n = struct.unpack("<Q", data[:8])[0]
+    tensors = {}
+    for name, t in json.loads(data[8 : 8 + n]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = t["data_offsets"]
+        values = array.array({"F32": "f", "I32": "i"}[t["dtype"]])
+        values.frombytes(data[8 + n + begin : 8 + n + end])
+        tensors[name] = (t["shape"], values)
+    return tensors
+
+
+def write_i32(path, name, rows):
+    values = array.array("i", [v for row in rows for v in row]).tobytes()
+    header = json.dumps({name: {"dtype": "I32", "shape": [len(rows), len(rows[0])], "data_offsets": [0, len(values)]}})
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(header)) + header.encode() + values)
+
+
+class Case(unittest.TestCase):
+    def ok(self, *args, **kwargs):
+        result = run(*args, **kwargs)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def json_line(self, *args):
+        """Exactly one line on stdout, and it is JSON."""
+        out = self.ok(*args, "--json")
+        self.assertEqual(out.count("\n"), 1, out)
+        return json.loads(out)
+
+    def fails(self, code, words, *args):
+        result = run(*args)
+        self.assertEqual(result.returncode, code, result.stderr)
+        self.assertIn(words, result.stderr)
+        self.assertEqual(result.stdout, "")
+        return result
+
+
+class CommandLine(Case):
+    def test_help(self):
+        for args in ([], ["--help"], ["help"]):
+            self.assertIn("bench throughput", self.ok(*args))
+        self.assertIn("--max-model-len", self.ok("serve", "--help"))
+        self.assertIn("--max-model-len", self.ok("help", "serve"))
+        self.assertIn("--num-iters", self.ok("bench", "latency", "--help"))
+        self.assertIn("--enable-lora", self.ok("serve", "--help=all"))
+        self.assertIn("--kv-cache-dtype", self.ok("serve", "--help=cache"))
+
+    def test_flags_page(self):
+        self.assertEqual(self.ok("help", "--flags-markdown"), (ROOT / "docs/flags.md").read_text())
+
+    def test_wrong_command_lines_exit_2(self):
+        self.fails(2, "did you mean serve?", "serv")
+        self.fails(2, "did you mean --max-model-len?", "serve", "--max-modle-len", "5")
+        self.fails(2, "bench latency or bench throughput", "bench")
+        self.fails(2, "--input", "logits", GOLDEN)
+        self.fails(2, "--help=nonsense", "serve", "--help=nonsense")
+
+    def test_what_is_absent_says_why(self):
+        self.fails(1, "bench serve is not built", "bench", "serve")
+        self.fails(1, "run-batch", "run-batch", "-i", "x")
+
+    def test_missing_model_exits_1(self):
+        self.fails(1, "/nowhere", "explain", "/nowhere")
+
+    def test_an_error_under_json_is_one_line_too(self):
+        result = run("explain", "/nowhere", "--json")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("/nowhere", json.loads(result.stdout)["error"]["message"])
+        self.assertEqual(result.stdout.count("\n"), 1)
+
+    def test_version(self):
+        self.assertTrue(self.ok("--version").startswith("moestro "))
+        self.assertIn("glm_moe_dsa", self.json_line("version")["families"])
+
+    def test_notes_go_to_stderr(self):
+        result = run("explain", "--enforce-eager", "--json", *FAST)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("--enforce-eager has no effect here", result.stderr)
+        json.loads(result.stdout)
+
+
+class Plan(Case):
+    def test_explain(self):
+        plan = self.json_line("explain", *FAST, "--max-num-seqs", "3", "--port", "1")
+        self.assertEqual(plan["model_type"], "glm_moe_dsa")
+        self.assertEqual(plan["max_num_seqs"], 3)
+        self.assertEqual(plan["configuration"]["max-num-seqs"], {"value": 3, "asked": True})
+        self.assertFalse(plan["configuration"]["seed"]["asked"])
+        self.assertTrue(any(op["part"] == "experts" for op in plan["ops"]))
+        self.assertIn("experts", self.ok("explain", *FAST))
+
+    def test_isa_changes_the_plan(self):
+        plan = self.json_line("explain", *FAST, "--isa", "baseline")
+        self.assertEqual(plan["isa"], "baseline")
+        for op in plan["ops"]:
+            self.assertIn("ref", op["kernel"], op)
+
+    def test_forced_kernel_that_does_not_exist(self):
+        self.fails(1, "linear", "explain", "--kernel", "linear=nonsense")
+
+    def test_large_model_without_weights(self):
+        start = time.time()
+        plan = self.json_line("explain", ROOT / "models/shapes/GLM-5", "--load-format", "dummy",
+                              "--max-model-len", "4k", "--hf-overrides.num_hidden_layers", "4", "--max-num-seqs", "4")
+        self.assertGreater(plan["bytes"]["weights"], 1 << 30)
+        self.assertGreater(plan["needed_bytes"], plan["bytes"]["weights"])
+        self.assertEqual(plan["obstacle"] is None, plan["needed_bytes"] < plan["available_bytes"], plan["obstacle"])
+        self.assertLess(time.time() - start, 30)  # two seconds on a quiet machine
+
+    def test_quantization_must_agree(self):
+        self.assertTrue(self.json_line("explain", "-q", "compressed-tensors"))
+        self.fails(2, "compressed-tensors", "explain", "-q", "fp8")
+
+    def test_strict_refuses_substitutions(self):
+        self.ok("explain", "--strict")
+        self.fails(1, "one sequence of 4096 tokens", "explain", "--kv-cache-memory-bytes", "1M", "--max-model-len", "4096")
+        self.fails(1, "--strict", "explain", "--strict", "--kv-cache-memory-bytes", "1M")
+
+    def test_inspect(self):
+        found = self.json_line("inspect")
+        self.assertEqual(found["model_type"], "glm_moe_dsa")
+        self.assertTrue(found["runnable"])
+        self.assertIn("glm_moe_dsa", self.ok("inspect", GOLDEN))
+        self.assertFalse(self.json_line("inspect", ROOT / "tests/golden/mixtral")["runnable"])
+
+
+class Results(Case):
+    def test_logits_agree_with_the_golden_ones(self):
+        golden = json.loads((GOLDEN / "golden.json").read_text())
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "out.safetensors")
+            report = self.json_line("logits", GOLDEN, "--input", GOLDEN / "golden.json", "--output", out,
+                                    "--dtype", "float32", *FAST)
+            self.assertEqual(report["prompts"], len(golden["prompts"]))
+            ours = read_safetensors(out)
+        reference = read_safetensors(GOLDEN / "golden.safetensors")
+        for i, prompt in enumerate(golden["prompts"]):
+            shape, values = ours[f"logits.{i}"]
+            self.assertEqual(shape, reference[f"logits.{i}"][0])
+            free = golden.get("free_rows", {}).get(str(i), [])
+            wanted, width = reference[f"logits.{i}"][1], shape[1]
+            for row in set(range(len(prompt))) - set(free):
+                part = slice(row * width, (row + 1) * width)
+                worst = max(abs(a - b) for a, b in zip(values[part], wanted[part]))
+                self.assertLess(worst, 2e-3, f"prompt {i} row {row}")
+
+    def test_prompts_may_be_objects(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source, out = os.path.join(folder, "in.json"), os.path.join(folder, "out.safetensors")
+            pathlib.Path(source).write_text('{"prompts": [{"ids": [1, 2, 3], "text": "x"}]}')
+            self.ok("logits", GOLDEN, "--input", source, "--output", out, *FAST)
+            self.assertEqual(read_safetensors(out)["logits.0"][0], [3, 320])
+            pathlib.Path(source).write_text('{"prompts": [{"text": "x"}]}')
+            self.fails(2, "no \"ids\"", "logits", GOLDEN, "--input", source, "--output", out)
+            pathlib.Path(source).write_text('{"prompts": [[5000]]}')
+            self.fails(2, "5000", "logits", GOLDEN, "--input", source, "--output", out)
+
+    def test_perplexity_is_that_of_the_golden_logits(self):
+        golden = json.loads((GOLDEN / "golden.json").read_text())
+        prompt = max(golden["prompts"], key=len)
+        index = golden["prompts"].index(prompt)
+        shape, values = read_safetensors(GOLDEN / "golden.safetensors")[f"logits.{index}"]
+        length = min(40, len(prompt))
+        total = 0.0
+        for row in range(length - 1):
+            logits = values[row * shape[1] : (row + 1) * shape[1]]
+            largest = max(logits)
+            total += math.log(sum(math.exp(v - largest) for v in logits)) + largest - logits[prompt[row + 1]]
+        with tempfile.TemporaryDirectory() as folder:
+            tokens = os.path.join(folder, "tokens.safetensors")
+            write_i32(tokens, "eval.text", [prompt[:length]] * 3)
+            result = self.json_line("perplexity", GOLDEN, "--tokens", tokens, "--dtype", "float32", *FAST)
+            self.assertEqual(result["tokens"], 3 * (length - 1))
+            wanted = math.exp(total / (length - 1))
+            self.assertAlmostEqual(result["perplexity"] / wanted, 1, places=3)
+            self.fails(1, "it has eval.text", "perplexity", GOLDEN, "--tokens", tokens, "--name", "other")
+
+    def test_greedy_completion_of_ids(self):
+        golden = json.loads((GOLDEN / "golden.json").read_text())
+        prompt, wanted, margins = golden["prompts"][1], golden["greedy"][1], golden["greedy_margins"][1]
+        binding = next((i for i, m in enumerate(margins) if m < 0.02), len(margins))
+        result = self.json_line("complete", GOLDEN, "--prompt-ids", ",".join(map(str, prompt)), "--max-tokens", len(wanted),
+                                "--temperature", "0", "--ignore-eos", "--dtype", "float32", *FAST)
+        self.assertEqual(result["ids"][:binding], wanted[:binding])
+        self.assertEqual(len(result["ids"]), len(wanted))
+        self.assertEqual(result["finish_reason"], "length")
+
+    def test_completion_of_text(self):
+        result = self.json_line("complete", "--prompt", "A river is", "--max-tokens", "6", "--temperature", "0", *FAST)
+        self.assertTrue(result["text"].strip())
+        streamed = self.ok("complete", "--prompt", "A river is", "--max-tokens", "6", "--temperature", "0", *FAST)
+        self.assertEqual(streamed, result["text"] + "\n")
+        self.fails(1, "tokenizer", "complete", GOLDEN, "--prompt", "x")
+
+    def test_bench(self):
+        small = ["--input-len", "8", "--output-len", "4", *FAST]
+        result = self.json_line("bench", "latency", GOLDEN, *small, "--batch-size", "2", "--num-iters", "2",
+                                "--num-iters-warmup", "1", "--load-format", "dummy")
+        self.assertEqual(len(result["latencies"]), 2)
+        self.assertGreater(result["avg_latency"], 0)
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "out.json")
+            result = self.json_line("bench", "throughput", GOLDEN, *small, "--num-prompts", "5", "--output-json", out)
+            self.assertEqual(json.loads(pathlib.Path(out).read_text()), result)
+        self.assertEqual(result["total_num_tokens"], 5 * 12)
+        self.assertIn("output tokens", self.ok("bench", "throughput", GOLDEN, *small, "--num-prompts", "2"))
+
+
+class Chat(Case):
+    def test_quick(self):
+        result = self.json_line("chat", "-q", "What does river mean?", "--temperature", "0", "--max-tokens", "12", *FAST)
+        self.assertTrue(result["text"].strip())
+        self.assertGreater(result["prompt_tokens"], 3)
+
+    def test_conversation_from_a_pipe(self):
+        out = self.ok("chat", "--temperature", "0", "--max-tokens", "8", *FAST,
+                      input="hello\n/nonsense\n/help\n/reset\nhello\n/exit\nnever\n")
+        self.assertIn("no command /nonsense", out)
+        self.assertIn("Ctrl-C", out)
+        answers = [line for line in out.splitlines() if line and line[0] not in "(/CEn"]
+        self.assertEqual(answers[0], answers[-1])  # the reset forgot the first answer
+
+    def test_interrupt_stops_the_answer_not_the_program(self):
+        main, other = pty.openpty()
+        chat = subprocess.Popen([MOESTRO, "chat", "--ignore-eos", "--temperature", "0", *FAST], stdin=other, stdout=other,
+                                stderr=other)
+        os.close(other)
+        self.addCleanup(os.close, main)
+        self.addCleanup(chat.kill)
+
+        def until(text, seconds=60):
+            seen, end = "", time.time() + seconds
+            while text not in seen:
+                self.assertTrue(select.select([main], [], [], max(0, end - time.time()))[0], seen)
+                seen += os.read(main, 4096).decode(errors="replace")
+            return seen
+
+        until("> ")
+        os.write(main, b"hello\n")
+        until("\n")
+        self.assertTrue(select.select([main], [], [], 60)[0])
+        chat.send_signal(signal.SIGINT)
+        until("(stopped)")
+        os.write(main, b"/exit\n")
+        self.assertEqual(chat.wait(timeout=30), 0)
+
+
+class Server:
+    """moestro serve on a free port."""
+
+    def __init__(self, case, *args):
+        self.process = subprocess.Popen([MOESTRO, "serve", "--port", "0", "--json", *FAST, *map(str, args)],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        case.addCleanup(self.close)
+        line = self.process.stdout.readline()
+        case.assertTrue(line, None if line else self.process.stderr.read())
+        self.ready = json.loads(line)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def request(self, path, body=None, timeout=60):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.ready["address"] + path, data, {"Content-Type": "application/json"})
+        return urllib.request.urlopen(request, timeout=timeout)
+
+
+LONG = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2000, "ignore_eos": True, "stream": True}
+
+
+class Serve(Case):
+    def test_answers_and_stops(self):
+        server = Server(self)
+        self.assertEqual(server.ready["model"], "moestro-demo")
+        body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+        answer = json.loads(server.request("/v1/chat/completions", body).read())
+        self.assertTrue(answer["choices"][0]["message"]["content"])
+        self.assertEqual(json.loads(server.request("/v1/plan").read())["model_type"], "glm_moe_dsa")
+        server.process.terminate()
+        out, log = server.process.communicate(timeout=60)
+        self.assertEqual(server.process.returncode, 0, log)
+        self.assertEqual(out, "")  # the ready line was the only one
+        self.assertIn("curl", log)
+
+    def test_drains_what_runs(self):
+        server = Server(self)
+        response = server.request("/v1/chat/completions", {**LONG, "max_tokens": 200})
+        self.assertTrue(response.readline().startswith(b"data: "))
+        server.process.terminate()
+        self.assertTrue(response.read().rstrip().endswith(b"data: [DONE]"))
+        self.assertEqual(server.process.wait(timeout=60), 0)
+        with self.assertRaises((urllib.error.URLError, ConnectionError)):
+            server.request("/health", timeout=5)
+
+    def test_second_signal_ends_at_once(self):
+        server = Server(self, "--max-model-len", "4096")
+        response = server.request("/v1/chat/completions", {**LONG, "max_tokens": 4000})
+        self.assertTrue(response.readline().startswith(b"data: "))
+        server.process.terminate()
+        time.sleep(0.5)
+        self.assertIsNone(server.process.poll(), "it should still be draining")
+        start = time.time()
+        server.process.terminate()
+        self.assertEqual(server.process.wait(timeout=30), 128 + signal.SIGTERM)
+        self.assertLess(time.time() - start, 10)
+
+    def test_taken_port_is_an_error(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            self.fails(1, str(port), "serve", "--port", port, *FAST)
+
+    def test_model_without_tokenizer_is_refused(self):
+        self.fails(1, "tokenizer.json", "serve", GOLDEN, *FAST)
+
+
+if __name__ == "__main__":
+    MOESTRO = os.path.abspath(sys.argv.pop(1))
+    unittest.main(verbosity=2)
