@@ -14,6 +14,8 @@ namespace {
 
 using openai::ApiError;
 
+constexpr size_t kPromptTail = 8;  // ids that the detokenizer continues from: an answer is not the beginning of a text
+
 Deadline request_deadline(double timeout_s) {
   return timeout_s > 0 ? Deadline::after(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(timeout_s))) : Deadline();
 }
@@ -149,9 +151,12 @@ std::optional<ApiError> Generation::submit() {
   engine::TextStreamOptions text_options{.stop = r.stop,
                                          .include_stop_in_output = r.include_stop_in_output,
                                          .skip_special_tokens = r.skip_special_tokens,
-                                         .min_tokens = r.sampling.min_tokens};
+                                         .min_tokens = r.sampling.min_tokens,
+                                         .prompt_tail = {}};
   choices_.reserve(prompts_.size() * n);
   for (size_t i = 0; i < prompts_.size() * n; ++i) {
+    const std::vector<int32_t>& ids = prompts_[i / n].ids;
+    text_options.prompt_tail.assign(ids.end() - static_cast<ptrdiff_t>(std::min(ids.size(), kPromptTail)), ids.end());
     Choice& c = choices_.emplace_back(engine::TextStream(*model_.tokenizer, text_options));
     c.prompt_idx = i / n;
     c.whole.index = static_cast<int32_t>(i);
