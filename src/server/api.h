@@ -1,5 +1,6 @@
-// Api: the routes of the server. Decides on the I/O thread what needs no body (unknown route, wrong method, key, draining), answers the small
-// GETs there, and hands generations to the text pool. Made by server.cpp, one a server.
+// Api: the routes of the server. Decides on the I/O thread what needs no body (unknown route, wrong
+// method, key, draining), answers the small GETs there, and hands generations to the text pool.
+// Made by server.cpp, one a server.
 #pragma once
 #include <atomic>
 #include <string>
@@ -17,7 +18,8 @@ namespace moestro::server {
 
 class Api final : public Handler {
  public:
-  Api(const config::ServerOptions& options, const config::LogOptions& log, const ServerModel& model, TextPool& pool, MetricsRegistry& metrics);
+  Api(const config::ServerOptions& options, const config::LogOptions& log, const ServerModel& model,
+      TextPool& pool, MetricsRegistry& metrics);
 
   void start_draining() { draining_ = true; }
 

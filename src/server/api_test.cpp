@@ -1,4 +1,5 @@
-// The API over a real socket, with a scripted engine, a byte-level tokenizer (one token a byte) and a small chat template.
+// The API over a real socket, with a scripted engine, a byte-level tokenizer (one token a byte) and
+// a small chat template.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -30,11 +31,14 @@ class ApiTest : public testing::Test {
   }
   std::vector<int32_t> ids(std::string_view text) const { return tokenizer_->encode(text, false); }
 
-  void start(std::string_view answer = "Hello world", config::ServerOptions options = {}, const char* chat_template = kTemplate) {
+  void start(std::string_view answer = "Hello world", config::ServerOptions options = {},
+             const char* chat_template = kTemplate) {
     answer_ = ids(answer);
-    start_with([this](const engine::Request&) { return answer_; }, std::move(options), chat_template);
+    start_with([this](const engine::Request&) { return answer_; }, std::move(options),
+               chat_template);
   }
-  void start_with(FakeEngine::Script script, config::ServerOptions options = {}, const char* chat_template = kTemplate) {
+  void start_with(FakeEngine::Script script, config::ServerOptions options = {},
+                  const char* chat_template = kTemplate) {
     engine_ = std::make_shared<FakeEngine>(std::move(script), 512, 100);
     options.port = 0;
     ServerModel m;
@@ -63,12 +67,18 @@ class ApiTest : public testing::Test {
     return c.read_response();
   }
   TestResponse get(std::string_view path) { return exchange(get_request(path)); }
-  TestResponse complete(std::string_view body) { return exchange(post_request("/v1/completions", body)); }
-  TestResponse chat(std::string_view body) { return exchange(post_request("/v1/chat/completions", body)); }
-  TestResponse hello(std::string_view more) {
-    return chat(format(R"({{"messages":[{{"role":"user","content":"hi"}}]{}{}}})", more.empty() ? "" : ",", more));
+  TestResponse complete(std::string_view body) {
+    return exchange(post_request("/v1/completions", body));
   }
-  void expect_error(const TestResponse& r, int status, std::string_view param, std::string_view words) {
+  TestResponse chat(std::string_view body) {
+    return exchange(post_request("/v1/chat/completions", body));
+  }
+  TestResponse hello(std::string_view more) {
+    return chat(format(R"({{"messages":[{{"role":"user","content":"hi"}}]{}{}}})",
+                       more.empty() ? "" : ",", more));
+  }
+  void expect_error(const TestResponse& r, int status, std::string_view param,
+                    std::string_view words) {
     EXPECT_EQ(r.status, status) << r.body;
     const json::value v = r.json();
     ASSERT_TRUE(v.is_object() && v.get_object().contains("error")) << r.body;
@@ -120,7 +130,8 @@ TEST_F(ApiTest, ChatWhole) {
 
 TEST_F(ApiTest, ChatStreamIsTheWholeAnswerInPieces) {
   start("Grüße, 世界! 🎉");
-  const TestResponse r = hello(R"("stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true})");
+  const TestResponse r = hello(
+      R"("stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true})");
   ASSERT_EQ(r.status, 200);
   EXPECT_TRUE(r.complete);
   EXPECT_THAT(r.header("content-type"), HasSubstr("text/event-stream"));
@@ -145,7 +156,8 @@ TEST_F(ApiTest, ChatStreamIsTheWholeAnswerInPieces) {
 
 TEST_F(ApiTest, CompletionPrompts) {
   start();
-  EXPECT_EQ(text_at(complete(R"({"prompt":"abc"})").json(), {"choices", "0", "text"}), "Hello world");
+  EXPECT_EQ(text_at(complete(R"({"prompt":"abc"})").json(), {"choices", "0", "text"}),
+            "Hello world");
   EXPECT_EQ(engine_->last_request().sampling.max_tokens, 16);
   EXPECT_EQ(engine_->last_request().prompt, ids("abc"));
   complete(R"({"prompt":[5,6,7]})");
@@ -171,12 +183,14 @@ TEST_F(ApiTest, SamplingFieldsReachTheEngine) {
   defaults_.top_k = 20;
   start();
   hello(R"("top_p":0.5)");
-  EXPECT_EQ(engine_->last_request().sampling.temperature, 0.6) << "generation_config fills what is left out";
+  EXPECT_EQ(engine_->last_request().sampling.temperature, 0.6)
+      << "generation_config fills what is left out";
   EXPECT_EQ(engine_->last_request().sampling.top_k, 20);
   EXPECT_EQ(engine_->last_request().sampling.top_p, 0.5);
-  hello(R"("temperature":0,"top_k":-1,"min_p":0.1,"presence_penalty":1,"frequency_penalty":-1,"repetition_penalty":1.5,"seed":-5,)"
-        R"("max_completion_tokens":7,"max_tokens":9,"min_tokens":2,"ignore_eos":true,"stop_token_ids":[3],"logit_bias":{"4":-100},)"
-        R"("logprobs":true,"top_logprobs":3,"priority":4)");
+  hello(
+      R"("temperature":0,"top_k":-1,"min_p":0.1,"presence_penalty":1,"frequency_penalty":-1,"repetition_penalty":1.5,"seed":-5,)"
+      R"("max_completion_tokens":7,"max_tokens":9,"min_tokens":2,"ignore_eos":true,"stop_token_ids":[3],"logit_bias":{"4":-100},)"
+      R"("logprobs":true,"top_logprobs":3,"priority":4)");
   const engine::Request q = engine_->last_request();
   const engine::SamplingParams& s = q.sampling;
   EXPECT_EQ(s.temperature, 0);
@@ -204,11 +218,14 @@ TEST_F(ApiTest, StopStringsCutAndCancel) {
   EXPECT_EQ(text_at(v, {"choices", "0", "stop_reason"}), "three");
   EXPECT_TRUE(engine_->wait_idle());
   EXPECT_EQ(engine_->cancelled(), 1) << "the engine must not go on behind a stop string";
-  EXPECT_EQ(text_at(hello(R"("stop":"two","include_stop_str_in_output":true)").json(), {"choices", "0", "message", "content"}), "one two");
+  EXPECT_EQ(text_at(hello(R"("stop":"two","include_stop_str_in_output":true)").json(),
+                    {"choices", "0", "message", "content"}),
+            "one two");
   const json::value by_id = hello(format(R"("stop_token_ids":[{}])", ids("w")[0])).json();
   EXPECT_EQ(text_at(by_id, {"choices", "0", "message", "content"}), "one t");
   EXPECT_EQ(text_at(by_id, {"choices", "0", "stop_reason"}), format("{}", ids("w")[0]));
-  EXPECT_EQ(text_at(hello(R"("max_tokens":3)").json(), {"choices", "0", "finish_reason"}), "length");
+  EXPECT_EQ(text_at(hello(R"("max_tokens":3)").json(), {"choices", "0", "finish_reason"}),
+            "length");
 }
 
 TEST_F(ApiTest, ChatLogprobs) {
@@ -225,7 +242,8 @@ TEST_F(ApiTest, ChatLogprobs) {
 
 TEST_F(ApiTest, CompletionEchoWithLogprobs) {
   start("xy");
-  const json::value v = complete(R"({"prompt":"pq","echo":true,"logprobs":1,"max_tokens":5})").json();
+  const json::value v =
+      complete(R"({"prompt":"pq","echo":true,"logprobs":1,"max_tokens":5})").json();
   EXPECT_EQ(text_at(v, {"choices", "0", "text"}), "pqxy");
   const json::value& l = v.at("choices").at(0).at("logprobs");
   EXPECT_EQ(text_at(l, {"tokens"}), R"(["p","q","x","y"])");
@@ -233,13 +251,15 @@ TEST_F(ApiTest, CompletionEchoWithLogprobs) {
   EXPECT_EQ(text_at(l, {"token_logprobs"}), "[null,-0.5,-0.5,-0.5]");
   EXPECT_TRUE(l.at("top_logprobs").at(0).is_null());
   // Scoring a prompt without generating, as evaluation tools do.
-  const json::value scored = complete(R"({"prompt":"pq","echo":true,"logprobs":1,"max_tokens":0})").json();
+  const json::value scored =
+      complete(R"({"prompt":"pq","echo":true,"logprobs":1,"max_tokens":0})").json();
   EXPECT_EQ(text_at(scored, {"choices", "0", "text"}), "pq");
   EXPECT_EQ(scored.at("choices").at(0).at("logprobs").at("tokens").as_array().size(), 2u);
   EXPECT_EQ(text_at(scored, {"usage", "completion_tokens"}), "0");
   // Streamed: the same text.
   std::string text;
-  for (const std::string& e : complete(R"({"prompt":"pq","echo":true,"logprobs":1,"stream":true})").events()) {
+  for (const std::string& e :
+       complete(R"({"prompt":"pq","echo":true,"logprobs":1,"stream":true})").events()) {
     if (e != "[DONE]") text += text_at(*json::parse(e), {"choices", "0", "text"});
   }
   EXPECT_EQ(text, "pqxy");
@@ -247,11 +267,20 @@ TEST_F(ApiTest, CompletionEchoWithLogprobs) {
 
 TEST_F(ApiTest, TokenIds) {
   start("ab");
-  const json::value v = hello(R"("return_token_ids":true,"logprobs":true,"return_tokens_as_token_ids":true)").json();
+  const json::value v =
+      hello(R"("return_token_ids":true,"logprobs":true,"return_tokens_as_token_ids":true)").json();
   EXPECT_EQ(text_at(v, {"choices", "0", "token_ids"}), format("[{},{}]", answer_[0], answer_[1]));
   EXPECT_EQ(v.at("prompt_token_ids").as_array().size(), 19u);
-  EXPECT_EQ(text_at(v, {"choices", "0", "logprobs", "content", "0", "token"}), format("token_id:{}", answer_[0]));
-  EXPECT_EQ(complete(R"({"prompt":"pq","prompt_logprobs":1})").json().at("choices").at(0).at("prompt_logprobs").as_array().size(), 2u);
+  EXPECT_EQ(text_at(v, {"choices", "0", "logprobs", "content", "0", "token"}),
+            format("token_id:{}", answer_[0]));
+  EXPECT_EQ(complete(R"({"prompt":"pq","prompt_logprobs":1})")
+                .json()
+                .at("choices")
+                .at(0)
+                .at("prompt_logprobs")
+                .as_array()
+                .size(),
+            2u);
 }
 
 TEST_F(ApiTest, TemplateFields) {
@@ -263,20 +292,26 @@ TEST_F(ApiTest, TemplateFields) {
   EXPECT_EQ(prompt(), "<user>hi(calm)<assistant>");
   hello(R"("chat_template_kwargs":{"mood":"wild"},"add_generation_prompt":false)");
   EXPECT_EQ(prompt(), "<user>hi(wild)");
-  hello(R"("chat_template_kwargs":{"mood":""},"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto")");
+  hello(
+      R"("chat_template_kwargs":{"mood":""},"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto")");
   EXPECT_EQ(prompt(), "<user>hi[1 tools]<assistant>");
-  chat(R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],"chat_template_kwargs":{"mood":""}})");
+  chat(
+      R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],"chat_template_kwargs":{"mood":""}})");
   EXPECT_EQ(prompt(), "<user>a\nb<assistant>");
-  const TestResponse r = chat(R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"par"}],"continue_final_message":true,)"
-                              R"("echo":true,"chat_template_kwargs":{"mood":"x"}})");
+  const TestResponse r = chat(
+      R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"par"}],"continue_final_message":true,)"
+      R"("echo":true,"chat_template_kwargs":{"mood":"x"}})");
   EXPECT_EQ(prompt(), "<user>q<assistant>par");
   EXPECT_EQ(text_at(r.json(), {"choices", "0", "message", "content"}), "parok");
-  expect_error(hello(R"("continue_final_message":true,"add_generation_prompt":true)"), 400, "continue_final_message", "cannot both");
-  expect_error(hello(R"("chat_template":"x")"), 400, "chat_template", "--trust-request-chat-template");
+  expect_error(hello(R"("continue_final_message":true,"add_generation_prompt":true)"), 400,
+               "continue_final_message", "cannot both");
+  expect_error(hello(R"("chat_template":"x")"), 400, "chat_template",
+               "--trust-request-chat-template");
 }
 
 TEST_F(ApiTest, PartsForTemplatesThatWalkOverThem) {
-  start("ok", {}, "{% for m in messages %}{% for p in m.content %}[{{ p.text }}]{% endfor %}{% endfor %}");
+  start("ok", {},
+        "{% for m in messages %}{% for p in m.content %}[{{ p.text }}]{% endfor %}{% endfor %}");
   hello("");
   EXPECT_EQ(tokenizer_->decode(engine_->last_request().prompt, false), "[hi]");
 }
@@ -315,8 +350,10 @@ TEST_F(ApiTest, BadRequests) {
       {R"("top_logprobs":2)", "top_logprobs", "logprobs"},
       {R"("stream_options":{"include_usage":true})", "stream_options", "stream"},
       {R"("response_format":{"type":"json_object"})", "response_format", "json_object"},
-      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required")", "tool_choice", "none"},
-      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice", "none"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required")",
+       "tool_choice", "none"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"f"}})",
+       "tool_choice", "none"},
       {R"("tools":[{}])", "tools", "function"},
       {R"("functions":[{"name":"f"}])", "functions", "tools"},
       {R"("audio":{"voice":"x"})", "audio", "text only"},
@@ -331,8 +368,11 @@ TEST_F(ApiTest, BadRequests) {
     expect_error(hello(c.more), 400, c.param, c.words);
   }
   expect_error(hello(R"("model":"gpt-5")"), 404, "model", "does not exist");
-  for (const char* fine : {R"("user":"u","metadata":{"a":"b"},"store":false,"service_tier":"auto","response_format":{"type":"text"})",
-                           R"("temperature":null,"n":null,"stop":null,"tools":[],"modalities":["text"],"an_unknown_field":1)", R"("n":2.0)"}) {
+  for (
+      const char* fine :
+      {R"("user":"u","metadata":{"a":"b"},"store":false,"service_tier":"auto","response_format":{"type":"text"})",
+       R"("temperature":null,"n":null,"stop":null,"tools":[],"modalities":["text"],"an_unknown_field":1)",
+       R"("n":2.0)"}) {
     EXPECT_EQ(hello(fine).status, 200) << fine;
   }
 }
@@ -351,8 +391,10 @@ TEST_F(ApiTest, BadMessages) {
       {R"({"messages":[{"content":"x"}]})", "messages[0].role", "role"},
       {R"({"messages":[{"role":"user"}]})", "messages[0].content", "required"},
       {R"({"messages":[{"role":"user","content":5}]})", "messages[0].content", "string"},
-      {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}]})", "messages[0].content[0].type", "text only"},
-      {R"({"messages":[{"role":"user","content":[{"type":"text"}]}]})", "messages[0].content[0].text", "string"},
+      {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}]})",
+       "messages[0].content[0].type", "text only"},
+      {R"({"messages":[{"role":"user","content":[{"type":"text"}]}]})",
+       "messages[0].content[0].text", "string"},
       {"[]", "", "object"},
       {"", "", "JSON"},
       {"{\"a\":NaN}", "", "JSON"},
@@ -367,14 +409,20 @@ TEST_F(ApiTest, BadMessages) {
   const std::string deep = std::string(10000, '[') + std::string(10000, ']');
   expect_error(chat("{\"messages\":" + deep + "}"), 400, "", "JSON");
   expect_error(complete(R"({"prompt":")" + std::string(600, 'x') + R"("})"), 400, "", "512");
-  EXPECT_THAT(complete(R"({"prompt":")" + std::string(600, 'x') + R"("})").error_message(), HasSubstr("600"));
-  expect_error(complete(R"({"prompt":")" + std::string(5 << 20, 'x') + R"("})"), 400, "", "at least");
+  EXPECT_THAT(complete(R"({"prompt":")" + std::string(600, 'x') + R"("})").error_message(),
+              HasSubstr("600"));
+  expect_error(complete(R"({"prompt":")" + std::string(5 << 20, 'x') + R"("})"), 400, "",
+               "at least");
 }
 
 TEST_F(ApiTest, TemplatesThatFailOrNeverEnd) {
-  start("ok", {}, "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}{% endfor %}"
-                  "{% if spin %}{% for a in range(100000) %}{% for b in range(100000) %}{{ a }}{% endfor %}{% endfor %}{% endif %}hi");
-  expect_error(chat(R"({"messages":[{"role":"tool","content":"x"}]})"), 400, "messages", "no tools here");
+  start("ok", {},
+        "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% "
+        "endif %}{% endfor %}"
+        "{% if spin %}{% for a in range(100000) %}{% for b in range(100000) %}{{ a }}{% endfor "
+        "%}{% endfor %}{% endif %}hi");
+  expect_error(chat(R"({"messages":[{"role":"tool","content":"x"}]})"), 400, "messages",
+               "no tools here");
   const TestResponse r = hello(R"("chat_template_kwargs":{"spin":true})");
   EXPECT_TRUE(r.status == 400 || r.status == 500) << r.body;
   EXPECT_NE(r.error_message(), "");
@@ -407,24 +455,36 @@ TEST_F(ApiTest, Routes) {
   TestResponse r = get("/v1/completions");
   EXPECT_EQ(r.status, 405);
   EXPECT_EQ(r.header("allow"), "POST, OPTIONS");
-  EXPECT_EQ(exchange("DELETE /health HTTP/1.1\r\nHost: t\r\n\r\n").header("allow"), "GET, HEAD, OPTIONS");
-  EXPECT_EQ(exchange("POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}").status, 415);
+  EXPECT_EQ(exchange("DELETE /health HTTP/1.1\r\nHost: t\r\n\r\n").header("allow"),
+            "GET, HEAD, OPTIONS");
+  EXPECT_EQ(exchange("POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: "
+                     "text/plain\r\nContent-Length: 2\r\n\r\n{}")
+                .status,
+            415);
 }
 
 TEST_F(ApiTest, RequestIds) {
   start();
-  TestResponse r = exchange(post_request("/v1/completions", R"({"prompt":"a"})", "X-Request-Id: my-id-1\r\n"));
+  TestResponse r =
+      exchange(post_request("/v1/completions", R"({"prompt":"a"})", "X-Request-Id: my-id-1\r\n"));
   EXPECT_EQ(r.header("x-request-id"), "my-id-1");
   EXPECT_EQ(text_at(r.json(), {"id"}), "cmpl-my-id-1");
   EXPECT_EQ(get("/health").header("x-request-id").size(), 32u);
-  EXPECT_EQ(exchange(get_request("/health", "X-Request-Id: " + std::string(500, 'a') + "\r\n")).header("x-request-id").size(), 32u);
+  EXPECT_EQ(exchange(get_request("/health", "X-Request-Id: " + std::string(500, 'a') + "\r\n"))
+                .header("x-request-id")
+                .size(),
+            32u);
 }
 
 TEST_F(ApiTest, Cors) {
   start();
-  EXPECT_EQ(exchange(get_request("/health", "Origin: http://page\r\n")).header("access-control-allow-origin"), "*");
-  TestResponse r = exchange("OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: t\r\nOrigin: http://page\r\nAccess-Control-Request-Method: POST\r\n"
-                            "Access-Control-Request-Headers: content-type\r\n\r\n");
+  EXPECT_EQ(exchange(get_request("/health", "Origin: http://page\r\n"))
+                .header("access-control-allow-origin"),
+            "*");
+  TestResponse r = exchange(
+      "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: t\r\nOrigin: "
+      "http://page\r\nAccess-Control-Request-Method: POST\r\n"
+      "Access-Control-Request-Headers: content-type\r\n\r\n");
   EXPECT_EQ(r.status, 204);
   EXPECT_THAT(r.header("access-control-allow-methods"), HasSubstr("POST"));
   EXPECT_EQ(r.header("access-control-allow-headers"), "content-type");
@@ -432,9 +492,16 @@ TEST_F(ApiTest, Cors) {
   config::ServerOptions options;
   options.allowed_origins = {"http://mine"};
   start("x", options);
-  EXPECT_EQ(exchange(get_request("/health", "Origin: http://page\r\n")).header("access-control-allow-origin"), "");
-  EXPECT_EQ(exchange(get_request("/health", "Origin: http://mine\r\n")).header("access-control-allow-origin"), "http://mine");
-  EXPECT_EQ(exchange("OPTIONS /health HTTP/1.1\r\nHost: t\r\nOrigin: http://page\r\nAccess-Control-Request-Method: GET\r\n\r\n").status, 403);
+  EXPECT_EQ(exchange(get_request("/health", "Origin: http://page\r\n"))
+                .header("access-control-allow-origin"),
+            "");
+  EXPECT_EQ(exchange(get_request("/health", "Origin: http://mine\r\n"))
+                .header("access-control-allow-origin"),
+            "http://mine");
+  EXPECT_EQ(exchange("OPTIONS /health HTTP/1.1\r\nHost: t\r\nOrigin: "
+                     "http://page\r\nAccess-Control-Request-Method: GET\r\n\r\n")
+                .status,
+            403);
 }
 
 TEST_F(ApiTest, ApiKeys) {
@@ -445,14 +512,20 @@ TEST_F(ApiTest, ApiKeys) {
   EXPECT_EQ(get("/v1/models").header("www-authenticate"), "Bearer");
   EXPECT_EQ(get("/health").status, 200);
   for (const char* key : {"secret-one", "secret-two"}) {
-    EXPECT_EQ(exchange(get_request("/v1/models", format("Authorization: Bearer {}\r\n", key))).status, 200);
+    EXPECT_EQ(
+        exchange(get_request("/v1/models", format("Authorization: Bearer {}\r\n", key))).status,
+        200);
   }
-  for (const char* bad : {"Bearer secret", "Bearer secret-one2", "Basic secret-one", "secret-one", "Bearer ", "Bearer secret-onesecret-one"}) {
-    EXPECT_EQ(exchange(get_request("/v1/models", format("Authorization: {}\r\n", bad))).status, 401) << bad;
+  for (const char* bad : {"Bearer secret", "Bearer secret-one2", "Basic secret-one", "secret-one",
+                          "Bearer ", "Bearer secret-onesecret-one"}) {
+    EXPECT_EQ(exchange(get_request("/v1/models", format("Authorization: {}\r\n", bad))).status, 401)
+        << bad;
   }
   // Without a key no body is read.
   TestClient c(server_->port());
-  c.send("POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n");
+  c.send(
+      "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: "
+      "application/json\r\nContent-Length: 1000000\r\n\r\n");
   EXPECT_EQ(c.read_response().status, 401);
 }
 
@@ -488,8 +561,9 @@ TEST_F(ApiTest, FullQueueIs429) {
 TEST_F(ApiTest, DisconnectCancels) {
   start(std::string(400, 'x'));
   engine_->set_token_delay(std::chrono::milliseconds(5));
-  for (const char* body : {R"({"prompt":"a","max_tokens":400})", R"({"prompt":"a","max_tokens":400,"stream":true})",
-                           R"({"prompt":"a","max_tokens":400,"n":3,"stream":true})"}) {
+  for (const char* body :
+       {R"({"prompt":"a","max_tokens":400})", R"({"prompt":"a","max_tokens":400,"stream":true})",
+        R"({"prompt":"a","max_tokens":400,"n":3,"stream":true})"}) {
     const int before = engine_->cancelled();
     {
       TestClient c(server_->port());
@@ -505,10 +579,14 @@ TEST_F(ApiTest, StreamThatNobodyReadsIsCancelled) {
   config::ServerOptions options;
   options.write_timeout_s = 0.5;
   start_with([](const engine::Request&) { return std::vector<int32_t>(400, 65); }, options);
+  engine_->set_token_delay(
+      std::chrono::milliseconds(5));  // it must not be done before the buffers are full
   TestClient c(server_->port(), 2048);
   std::string prompts;
   for (int i = 0; i < 90; ++i) prompts += format("{}\"p{}\"", i ? "," : "", i);
-  c.send(post_request("/v1/completions", format(R"({{"prompt":[{}],"max_tokens":400,"stream":true,"logprobs":5}})", prompts)));
+  c.send(post_request(
+      "/v1/completions",
+      format(R"({{"prompt":[{}],"max_tokens":400,"stream":true,"logprobs":5}})", prompts)));
   ASSERT_TRUE(engine_->wait_running(1));
   EXPECT_TRUE(engine_->wait_idle(10));
   EXPECT_GT(engine_->cancelled(), 0) << "90 streams of 400 chunks cannot fit in the buffers";
@@ -520,21 +598,26 @@ TEST_F(ApiTest, RequestTimeout) {
   start(std::string(400, 'x'), options);
   engine_->set_token_delay(std::chrono::milliseconds(20));
   expect_error(complete(R"({"prompt":"a","max_tokens":400})"), 504, "", "0.2 s");
-  const std::vector<std::string> events = complete(R"({"prompt":"a","max_tokens":400,"stream":true})").events();
+  const std::vector<std::string> events =
+      complete(R"({"prompt":"a","max_tokens":400,"stream":true})").events();
   ASSERT_GE(events.size(), 2u);
   EXPECT_THAT(events[events.size() - 2], HasSubstr("\"error\""));
   EXPECT_EQ(events.back(), "[DONE]");
 }
 
 TEST_F(ApiTest, SixtyFourStreamsAtOnce) {
-  start_with([this](const engine::Request& r) { return r.prompt; });  // each answer is its own prompt
+  start_with(
+      [this](const engine::Request& r) { return r.prompt; });  // each answer is its own prompt
   std::vector<std::thread> threads;
   std::atomic<int> right{0};
   for (int i = 0; i < 64; ++i) {
     threads.emplace_back([&, i] {
-      const std::string prompt = format("client {} says something of its own: {}", i, std::string(static_cast<size_t>(i), 'z'));
+      const std::string prompt = format("client {} says something of its own: {}", i,
+                                        std::string(static_cast<size_t>(i), 'z'));
       std::string text;
-      for (const std::string& e : complete(format(R"({{"prompt":"{}","max_tokens":300,"stream":true}})", prompt)).events()) {
+      for (const std::string& e :
+           complete(format(R"({{"prompt":"{}","max_tokens":300,"stream":true}})", prompt))
+               .events()) {
         if (e != "[DONE]") text += text_at(*json::parse(e), {"choices", "0", "text"});
       }
       if (text == prompt) ++right;
@@ -600,7 +683,8 @@ TEST_F(ApiTest, UnixSocketAndBadStarts) {
   m.names = {"tiny"};
   EXPECT_FALSE(Server::start({}, m, metrics_).ok()) << "no tokenizer, no engine";
   m.tokenizer = tokenizer_;
-  m.engine = std::make_shared<FakeEngine>([](const engine::Request&) { return std::vector<int32_t>{65}; });
+  m.engine =
+      std::make_shared<FakeEngine>([](const engine::Request&) { return std::vector<int32_t>{65}; });
   m.max_model_len = 100;
   config::ServerOptions options;
   options.port = 70000;

@@ -1,4 +1,5 @@
-// A blocking HTTP client over a raw socket, for tests only: sends exactly the bytes it is told to and shows what comes back.
+// A blocking HTTP client over a raw socket, for tests only: sends exactly the bytes it is told to
+// and shows what comes back.
 #pragma once
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -28,7 +29,8 @@ struct TestResponse {
   std::string header(std::string_view lower_name) const {
     for (std::string_view line : split(head, '\n')) {
       const size_t colon = line.find(':');
-      if (colon != std::string_view::npos && lower(line.substr(0, colon)) == lower_name) return std::string(trim(line.substr(colon + 1)));
+      if (colon != std::string_view::npos && lower(line.substr(0, colon)) == lower_name)
+        return std::string(trim(line.substr(colon + 1)));
     }
     return {};
   }
@@ -58,7 +60,8 @@ class TestClient {
  public:
   explicit TestClient(uint16_t port, int receive_buffer = 0) {
     fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (receive_buffer > 0) ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    if (receive_buffer > 0)
+      ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
     const int one = 1;
     ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     sockaddr_in a{};
@@ -68,7 +71,10 @@ class TestClient {
     connected_ = ::connect(fd_, reinterpret_cast<const sockaddr*>(&a), sizeof a) == 0;
   }
   ~TestClient() { close(); }
-  TestClient(TestClient&& other) noexcept : fd_(std::exchange(other.fd_, -1)), connected_(other.connected_), in_(std::move(other.in_)) {}
+  TestClient(TestClient&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)),
+        connected_(other.connected_),
+        in_(std::move(other.in_)) {}
   TestClient& operator=(TestClient&&) = delete;
 
   bool connected() const { return connected_; }
@@ -99,7 +105,8 @@ class TestClient {
   bool closed_by_server(double seconds = 10) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
     for (;;) {
-      const double left = std::chrono::duration<double>(end - std::chrono::steady_clock::now()).count();
+      const double left =
+          std::chrono::duration<double>(end - std::chrono::steady_clock::now()).count();
       pollfd p{fd_, POLLIN, 0};
       if (left <= 0 || ::poll(&p, 1, static_cast<int>(left * 1e3)) <= 0) return false;
       if (!receive(0)) return true;
@@ -161,8 +168,12 @@ class TestClient {
   std::string in_;
 };
 
-inline std::string post_request(std::string_view path, std::string_view body, std::string_view more_headers = "") {
-  return format("POST {} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n{}", path, body.size(), more_headers, body);
+inline std::string post_request(std::string_view path, std::string_view body,
+                                std::string_view more_headers = "") {
+  return format(
+      "POST {} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: "
+      "{}\r\n{}\r\n{}",
+      path, body.size(), more_headers, body);
 }
 inline std::string get_request(std::string_view path, std::string_view more_headers = "") {
   return format("GET {} HTTP/1.1\r\nHost: test\r\n{}\r\n", path, more_headers);

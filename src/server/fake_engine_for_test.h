@@ -1,5 +1,6 @@
-// An engine::Engine without a model, for the server's tests: answers each request with the tokens that a script returns, one by one, from a
-// thread of its own. It keeps the contract that server/ relies on: events in order, one last event, cancel at once, drain.
+// An engine::Engine without a model, for the server's tests: answers each request with the tokens
+// that a script returns, one by one, from a thread of its own. It keeps the contract that server/
+// relies on: events in order, one last event, cancel at once, drain.
 #pragma once
 #include <algorithm>
 #include <condition_variable>
@@ -19,7 +20,8 @@ class FakeEngine final : public engine::Engine {
  public:
   using Script = std::function<std::vector<int32_t>(const engine::Request&)>;
 
-  explicit FakeEngine(Script script, int32_t max_model_len = 4096, int32_t max_waiting = 1024) : script_(std::move(script)) {
+  explicit FakeEngine(Script script, int32_t max_model_len = 4096, int32_t max_waiting = 1024)
+      : script_(std::move(script)) {
     options_.max_model_len = max_model_len;
     options_.max_waiting = max_waiting;
     thread_ = std::thread([this] { loop(); });
@@ -49,18 +51,22 @@ class FakeEngine final : public engine::Engine {
   }
   bool wait_idle(double seconds = 5) {
     std::unique_lock lock(mutex_);
-    return idle_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return running_.empty(); });
+    return idle_.wait_for(lock, std::chrono::duration<double>(seconds),
+                          [this] { return running_.empty(); });
   }
   bool wait_running(size_t count, double seconds = 5) {
     std::unique_lock lock(mutex_);
-    return idle_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return running_.size() >= count; });
+    return idle_.wait_for(lock, std::chrono::duration<double>(seconds),
+                          [&] { return running_.size() >= count; });
   }
 
   Result<engine::RequestId> submit(engine::Request request) override {
     std::lock_guard lock(mutex_);
     if (draining_) return Status(Code::kUnavailable, "the engine is draining");
     if (static_cast<int32_t>(running_.size()) >= options_.max_waiting) {
-      return Status(Code::kResourceExhausted, format("{} requests wait, the limit is {} (--max-waiting)", running_.size(), options_.max_waiting));
+      return Status(Code::kResourceExhausted,
+                    format("{} requests wait, the limit is {} (--max-waiting)", running_.size(),
+                           options_.max_waiting));
     }
     last_ = request;
     last_.on_event = nullptr;
@@ -111,7 +117,8 @@ class FakeEngine final : public engine::Engine {
   static engine::PositionLogprobs logprobs(int32_t token, int32_t k) {
     engine::PositionLogprobs p;
     p.entries.push_back({token, -0.5f, 1});
-    for (int32_t i = 0; i < k; ++i) p.entries.push_back({i == 0 ? token : token + i, -0.5f - static_cast<float>(i), i + 1});
+    for (int32_t i = 0; i < k; ++i)
+      p.entries.push_back({i == 0 ? token : token + i, -0.5f - static_cast<float>(i), i + 1});
     return p;
   }
   static engine::TokenEvent next_event(Running& r) {
@@ -120,13 +127,15 @@ class FakeEngine final : public engine::Engine {
     e.num_prompt_tokens = static_cast<int32_t>(r.request.prompt.size());
     if (r.next == 0 && s.prompt_logprobs >= 0) {
       e.prompt_logprobs.emplace_back();
-      for (size_t i = 1; i < r.request.prompt.size(); ++i) e.prompt_logprobs.push_back(logprobs(r.request.prompt[i], s.prompt_logprobs));
+      for (size_t i = 1; i < r.request.prompt.size(); ++i)
+        e.prompt_logprobs.push_back(logprobs(r.request.prompt[i], s.prompt_logprobs));
     }
     if (r.next < r.tokens.size()) {
       const int32_t token = r.tokens[r.next++];
       e.tokens.push_back(token);
       if (s.logprobs >= 0) e.logprobs.push_back(logprobs(token, s.logprobs));
-      if (std::find(s.stop_token_ids.begin(), s.stop_token_ids.end(), token) != s.stop_token_ids.end()) {
+      if (std::find(s.stop_token_ids.begin(), s.stop_token_ids.end(), token) !=
+          s.stop_token_ids.end()) {
         e.stop_token = token;
         e.finish = engine::FinishReason::kStop;
       }

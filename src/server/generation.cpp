@@ -14,13 +14,18 @@ namespace {
 
 using openai::ApiError;
 
-constexpr size_t kPromptTail = 8;  // ids that the detokenizer continues from: an answer is not the beginning of a text
+constexpr size_t kPromptTail =
+    8;  // ids that the detokenizer continues from: an answer is not the beginning of a text
 
 Deadline request_deadline(double timeout_s) {
-  return timeout_s > 0 ? Deadline::after(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(timeout_s))) : Deadline();
+  return timeout_s > 0 ? Deadline::after(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                             std::chrono::duration<double>(timeout_s)))
+                       : Deadline();
 }
 
-std::string finish_name(engine::FinishReason reason) { return reason == engine::FinishReason::kLength ? "length" : "stop"; }
+std::string finish_name(engine::FinishReason reason) {
+  return reason == engine::FinishReason::kLength ? "length" : "stop";
+}
 
 // One warning a field name; a client cannot fill the log with invented ones.
 bool first_warning_about(const std::string& field) {
@@ -34,20 +39,28 @@ bool first_warning_about(const std::string& field) {
 
 }  // namespace
 
-void Generation::start(const GenerationContext& context, Endpoint endpoint, Request request, std::shared_ptr<Responder> responder) {
+void Generation::start(const GenerationContext& context, Endpoint endpoint, Request request,
+                       std::shared_ptr<Responder> responder) {
   auto self = std::make_shared<Generation>(context, endpoint, std::move(request), responder);
   responder->on_disconnect([weak = std::weak_ptr(self)] {
     if (auto alive = weak.lock()) {
       alive->cancel_engine();
-      alive->responder_->abort();  // not when the engine's last event comes: the connection ends even if the engine hangs
+      alive->responder_->abort();  // not when the engine's last event comes: the connection ends
+                                   // even if the engine hangs
     }
   });
   context.pool.post(TextPool::Lane::kRequests, [self] { self->run(); });
 }
 
-Generation::Generation(const GenerationContext& context, Endpoint endpoint, Request request, std::shared_ptr<Responder> responder)
-    : context_(context), model_(context.prompts.model), endpoint_(endpoint), http_(std::move(request)), responder_(std::move(responder)),
-      queue_(std::make_shared<TaskQueue>(context.pool)), deadline_(request_deadline(context.prompts.options.request_timeout_s)) {
+Generation::Generation(const GenerationContext& context, Endpoint endpoint, Request request,
+                       std::shared_ptr<Responder> responder)
+    : context_(context),
+      model_(context.prompts.model),
+      endpoint_(endpoint),
+      http_(std::move(request)),
+      responder_(std::move(responder)),
+      queue_(std::make_shared<TaskQueue>(context.pool)),
+      deadline_(request_deadline(context.prompts.options.request_timeout_s)) {
   info_.id = http_.id;
 }
 
@@ -77,15 +90,23 @@ std::optional<ApiError> Generation::parse() {
   limits.max_depth = static_cast<size_t>(options.max_json_depth);
   Result<json::value> body = json::parse(http_.body, limits);
   std::string().swap(http_.body);  // a large body is not kept while its answer is written
-  if (!body.ok()) return openai::bad_request({}, format("the body is not valid JSON: {}", body.status().message()), "invalid_json");
+  if (!body.ok())
+    return openai::bad_request(
+        {}, format("the body is not valid JSON: {}", body.status().message()), "invalid_json");
   const json::object* object = body->if_object();
-  if (!object) return openai::bad_request({}, format("the body must be a JSON object, got {}", json::kind_name(*body)));
+  if (!object)
+    return openai::bad_request(
+        {}, format("the body must be a JSON object, got {}", json::kind_name(*body)));
   const openai::ParseContext context{model_, options};
-  auto error = chat() ? openai::parse_chat_request(*object, context, chat_) : openai::parse_completion_request(*object, context, completion_);
+  auto error = chat() ? openai::parse_chat_request(*object, context, chat_)
+                      : openai::parse_completion_request(*object, context, completion_);
   if (error) return error;
   const openai::GenerateRequest& r = common();
-  if (!r.model.empty() && std::find(model_.names.begin(), model_.names.end(), r.model) == model_.names.end()) {
-    return ApiError{404, format("The model {} does not exist here; this server has {}.", json::quote(r.model.substr(0, 256)), json::quote(model_.names.front())),
+  if (!r.model.empty() &&
+      std::find(model_.names.begin(), model_.names.end(), r.model) == model_.names.end()) {
+    return ApiError{404,
+                    format("The model {} does not exist here; this server has {}.",
+                           json::quote(r.model.substr(0, 256)), json::quote(model_.names.front())),
                     "model", "model_not_found"};
   }
   warn_unknown_fields();
@@ -95,7 +116,9 @@ std::optional<ApiError> Generation::parse() {
   info_.id = (chat() ? "chatcmpl-" : "cmpl-") + info_.id;
   info_.model = r.model.empty() ? model_.names.front() : r.model;
   info_.fingerprint = model_.fingerprint;
-  info_.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  info_.created = std::chrono::duration_cast<std::chrono::seconds>(
+                      std::chrono::system_clock::now().time_since_epoch())
+                      .count();
   info_.role = chat_.continue_final_message ? "assistant" : options.response_role;
   info_.return_token_ids = r.return_token_ids;
   info_.tokens_as_ids = r.tokens_as_ids;
@@ -107,7 +130,9 @@ std::optional<ApiError> Generation::parse() {
 
 void Generation::warn_unknown_fields() const {
   for (const std::string& field : common().unknown_fields) {
-    if (first_warning_about(field)) log_warning("requests have the unknown field {}: it is ignored", json::quote(field.substr(0, 64)));
+    if (first_warning_about(field))
+      log_warning("requests have the unknown field {}: it is ignored",
+                  json::quote(field.substr(0, 64)));
   }
 }
 
@@ -115,11 +140,14 @@ std::optional<ApiError> Generation::make_prompts() {
   prompts_.resize(chat() ? 1 : completion_.prompts.size());
   for (size_t i = 0; i < prompts_.size(); ++i) {
     if (responder_->disconnected()) return ApiError{499, "the client went away", {}, {}};
-    auto error = chat() ? openai::make_chat_prompt(chat_, context_.prompts, deadline_, prompts_[i])
-                        : openai::make_completion_prompt(completion_, i, context_.prompts, prompts_[i]);
+    auto error =
+        chat() ? openai::make_chat_prompt(chat_, context_.prompts, deadline_, prompts_[i])
+               : openai::make_completion_prompt(completion_, i, context_.prompts, prompts_[i]);
     if (error) return error;
     int32_t max_tokens = 0;
-    if (auto e = openai::fit_to_context(common(), chat(), prompts_[i].ids.size(), model_, max_tokens)) return e;
+    if (auto e =
+            openai::fit_to_context(common(), chat(), prompts_[i].ids.size(), model_, max_tokens))
+      return e;
     max_tokens_.push_back(max_tokens);
   }
   chat_.messages.clear();
@@ -127,20 +155,25 @@ std::optional<ApiError> Generation::make_prompts() {
   return std::nullopt;
 }
 
-engine::Request Generation::engine_request(size_t choice_idx, const openai::Prompt& prompt, int32_t max_tokens) {
+engine::Request Generation::engine_request(size_t choice_idx, const openai::Prompt& prompt,
+                                           int32_t max_tokens) {
   const openai::GenerateRequest& r = common();
   engine::Request out;
   out.client_id = info_.id;
   out.prompt = prompt.ids;
   out.sampling = r.sampling;
   out.sampling.max_tokens = max_tokens;
-  if (r.sampling.seed) *out.sampling.seed += choice_idx % static_cast<size_t>(r.n);  // choices differ, each is reproducible
+  if (r.sampling.seed)
+    *out.sampling.seed +=
+        choice_idx % static_cast<size_t>(r.n);  // choices differ, each is reproducible
   out.priority = r.priority;
   out.deadline = deadline_;
   out.on_event = [self = shared_from_this(), choice_idx](engine::TokenEvent&& event) {
     // std::function wants copyable captures; the event itself moves.
     auto shared = std::make_shared<engine::TokenEvent>(std::move(event));
-    self->queue_->post([self, choice_idx, shared] { self->guarded([&] { self->on_event(choice_idx, std::move(*shared)); }); });
+    self->queue_->post([self, choice_idx, shared] {
+      self->guarded([&] { self->on_event(choice_idx, std::move(*shared)); });
+    });
   };
   return out;
 }
@@ -156,17 +189,20 @@ std::optional<ApiError> Generation::submit() {
   choices_.reserve(prompts_.size() * n);
   for (size_t i = 0; i < prompts_.size() * n; ++i) {
     const std::vector<int32_t>& ids = prompts_[i / n].ids;
-    text_options.prompt_tail.assign(ids.end() - static_cast<ptrdiff_t>(std::min(ids.size(), kPromptTail)), ids.end());
+    text_options.prompt_tail.assign(
+        ids.end() - static_cast<ptrdiff_t>(std::min(ids.size(), kPromptTail)), ids.end());
     Choice& c = choices_.emplace_back(engine::TextStream(*model_.tokenizer, text_options));
     c.prompt_idx = i / n;
     c.whole.index = static_cast<int32_t>(i);
   }
   if (context_.log_requests) {
-    log_info("{}: {} prompt tokens, up to {} new ones, n = {}, stream = {}", info_.id, prompts_.front().ids.size(), max_tokens_.front(), r.n, r.stream);
+    log_info("{}: {} prompt tokens, up to {} new ones, n = {}, stream = {}", info_.id,
+             prompts_.front().ids.size(), max_tokens_.front(), r.n, r.stream);
   }
   for (size_t i = 0; i < choices_.size(); ++i) {
     const size_t p = choices_[i].prompt_idx;
-    Result<engine::RequestId> id = model_.engine->submit(engine_request(i, prompts_[p], max_tokens_[p]));
+    Result<engine::RequestId> id =
+        model_.engine->submit(engine_request(i, prompts_[p], max_tokens_[p]));
     if (!id.ok()) return openai::from_status(id.status());
     bool cancelled;
     {
@@ -212,11 +248,20 @@ void Generation::on_event(size_t choice_idx, engine::TokenEvent&& event) {
     return responder_->abort();
   }
   switch (event.finish) {
-    case engine::FinishReason::kError: return fail(openai::from_status(event.error.ok() ? internal_error("engine error") : event.error));
-    case engine::FinishReason::kCancelled: return fail({503, "the request was cancelled: the server is shutting down", {}, "unavailable"});
+    case engine::FinishReason::kError:
+      return fail(
+          openai::from_status(event.error.ok() ? internal_error("engine error") : event.error));
+    case engine::FinishReason::kCancelled:
+      return fail(
+          {503, "the request was cancelled: the server is shutting down", {}, "unavailable"});
     case engine::FinishReason::kDeadline:
-      return fail({504, format("the answer was not complete within {} s", context_.prompts.options.request_timeout_s), {}, "timeout"});
-    default: break;
+      return fail({504,
+                   format("the answer was not complete within {} s",
+                          context_.prompts.options.request_timeout_s),
+                   {},
+                   "timeout"});
+    default:
+      break;
   }
   const bool echo_only = common().max_tokens == 0;
   engine::TextDelta delta = choice.stream.push(event);
@@ -226,14 +271,18 @@ void Generation::on_event(size_t choice_idx, engine::TokenEvent&& event) {
   if (!echo_only) {
     piece.text += delta.text;
     piece.tokens.insert(piece.tokens.end(), delta.tokens.begin(), delta.tokens.end());
-    piece.logprobs.insert(piece.logprobs.end(), std::make_move_iterator(delta.logprobs.begin()), std::make_move_iterator(delta.logprobs.end()));
+    piece.logprobs.insert(piece.logprobs.end(), std::make_move_iterator(delta.logprobs.begin()),
+                          std::make_move_iterator(delta.logprobs.end()));
   }
   if (delta.finish != engine::FinishReason::kNone) {
     piece.finish_reason = echo_only ? "length" : finish_name(delta.finish);
     if (!echo_only && delta.stop_string) piece.stop_reason = json::value(*delta.stop_string);
     const auto& stops = common().sampling.stop_token_ids;  // the model's own EOS is no stop_reason
-    if (!echo_only && delta.stop_token && std::find(stops.begin(), stops.end(), *delta.stop_token) != stops.end()) piece.stop_reason = *delta.stop_token;
-    if (event.finish == engine::FinishReason::kNone) cancel_engine(choice_idx);  // a stop string: the engine does not know it
+    if (!echo_only && delta.stop_token &&
+        std::find(stops.begin(), stops.end(), *delta.stop_token) != stops.end())
+      piece.stop_reason = *delta.stop_token;
+    if (event.finish == engine::FinishReason::kNone)
+      cancel_engine(choice_idx);  // a stop string: the engine does not know it
   }
   const bool last = !piece.finish_reason.empty();
   emit(choice, std::move(piece));
@@ -246,7 +295,8 @@ void Generation::begin_choice(Choice& choice, engine::TokenEvent& event, openai:
   const openai::Prompt& prompt = prompts_[choice.prompt_idx];
   choice.begun = piece.first = true;
   choice.num_cached = event.num_cached_tokens;
-  if (r.return_prompt_logprobs) piece.prompt_logprobs = openai::prompt_logprobs_json(*model_.tokenizer, event.prompt_logprobs);
+  if (r.return_prompt_logprobs)
+    piece.prompt_logprobs = openai::prompt_logprobs_json(*model_.tokenizer, event.prompt_logprobs);
   if (r.return_token_ids) piece.prompt_ids = prompt.ids;
   if (!r.echo) return;
   if (chat()) {
@@ -267,8 +317,10 @@ void Generation::emit(Choice& choice, openai::Piece&& piece) {
   choice.text_offset += openai::count_code_points(piece.text);
   if (r.stream) {
     const bool tokens_matter = (info_.logprobs || r.return_token_ids) && !piece.tokens.empty();
-    if (piece.text.empty() && piece.finish_reason.empty() && !tokens_matter && !(piece.first && chat())) {
-      choice.begun = choice.begun && !piece.first;  // nothing certain yet: the first chunk is still to come
+    if (piece.text.empty() && piece.finish_reason.empty() && !tokens_matter &&
+        !(piece.first && chat())) {
+      choice.begun =
+          choice.begun && !piece.first;  // nothing certain yet: the first chunk is still to come
       return;
     }
     std::optional<openai::Usage> now;
@@ -283,7 +335,8 @@ void Generation::emit(Choice& choice, openai::Piece&& piece) {
   openai::Piece& w = choice.whole;
   w.text += piece.text;
   w.tokens.insert(w.tokens.end(), piece.tokens.begin(), piece.tokens.end());
-  w.logprobs.insert(w.logprobs.end(), std::make_move_iterator(piece.logprobs.begin()), std::make_move_iterator(piece.logprobs.end()));
+  w.logprobs.insert(w.logprobs.end(), std::make_move_iterator(piece.logprobs.begin()),
+                    std::make_move_iterator(piece.logprobs.end()));
   if (!piece.finish_reason.empty()) {
     w.finish_reason = piece.finish_reason;
     w.stop_reason = piece.stop_reason;
@@ -294,7 +347,8 @@ void Generation::emit(Choice& choice, openai::Piece&& piece) {
 
 void Generation::end_choice(Choice& choice) {
   choice.finished = true;
-  if (context_.log_outputs && !common().stream) log_info("{}: {}", info_.id, json::quote(choice.whole.text.substr(0, context_.max_log_chars)));
+  if (context_.log_outputs && !common().stream)
+    log_info("{}: {}", info_.id, json::quote(choice.whole.text.substr(0, context_.max_log_chars)));
   if (++num_finished_ == choices_.size()) complete();
 }
 
@@ -334,9 +388,12 @@ void Generation::fail(const ApiError& error) {
   done_ = true;
   cancel_engine();
   if (responder_->disconnected()) return responder_->abort();
-  if (!common().stream || choices_.empty() || error.status == 499) return responder_->send(openai::error_response(error));
-  // The status line may be out already: the error travels as an event. Without a started stream this write is refused.
-  if (responder_->write(sse_event(openai::error_json(error)) + std::string(kSseDone))) return responder_->finish();
+  if (!common().stream || choices_.empty() || error.status == 499)
+    return responder_->send(openai::error_response(error));
+  // The status line may be out already: the error travels as an event. Without a started stream
+  // this write is refused.
+  if (responder_->write(sse_event(openai::error_json(error)) + std::string(kSseDone)))
+    return responder_->finish();
   responder_->send(openai::error_response(error));
 }
 

@@ -1,5 +1,6 @@
-// Generation: one request of /v1/chat/completions or /v1/completions from its body to the last byte of the answer. Parses and tokenizes on the
-// text pool's request lane; the engine's events then come in order through its TaskQueue. Owned by the callbacks that it hands out.
+// Generation: one request of /v1/chat/completions or /v1/completions from its body to the last byte
+// of the answer. Parses and tokenizes on the text pool's request lane; the engine's events then
+// come in order through its TaskQueue. Owned by the callbacks that it hands out.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -31,15 +32,17 @@ struct GenerationContext {
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
   // Called on an I/O thread; returns at once.
-  static void start(const GenerationContext& context, Endpoint endpoint, Request request, std::shared_ptr<Responder> responder);
+  static void start(const GenerationContext& context, Endpoint endpoint, Request request,
+                    std::shared_ptr<Responder> responder);
 
-  Generation(const GenerationContext& context, Endpoint endpoint, Request request, std::shared_ptr<Responder> responder);
+  Generation(const GenerationContext& context, Endpoint endpoint, Request request,
+             std::shared_ptr<Responder> responder);
 
  private:
   struct Choice {
     explicit Choice(engine::TextStream s) : stream(std::move(s)) {}
     engine::TextStream stream;
-    openai::Piece whole;         // grows when not streaming
+    openai::Piece whole;  // grows when not streaming
     size_t prompt_idx = 0;
     int64_t text_offset = 0;
     int32_t num_cached = 0;
@@ -51,7 +54,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::optional<openai::ApiError> parse();
   std::optional<openai::ApiError> make_prompts();
   std::optional<openai::ApiError> submit();
-  engine::Request engine_request(size_t choice_idx, const openai::Prompt& prompt, int32_t max_tokens);
+  engine::Request engine_request(size_t choice_idx, const openai::Prompt& prompt,
+                                 int32_t max_tokens);
   void warn_unknown_fields() const;
 
   // Task queue.
@@ -66,7 +70,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void cancel_engine(std::optional<size_t> one = std::nullopt);  // any thread
   openai::Usage usage() const;
   bool chat() const { return endpoint_ == Endpoint::kChat; }
-  const openai::GenerateRequest& common() const { return chat() ? static_cast<const openai::GenerateRequest&>(chat_) : completion_; }
+  const openai::GenerateRequest& common() const {
+    return chat() ? static_cast<const openai::GenerateRequest&>(chat_) : completion_;
+  }
 
   const GenerationContext& context_;
   const ServerModel& model_;
@@ -82,9 +88,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::vector<int32_t> max_tokens_;  // a prompt
   std::vector<Choice> choices_;      // prompts times n, in the order of "index"
   size_t num_finished_ = 0;
-  bool done_ = false;                // answered or given up; later events are ignored
+  bool done_ = false;  // answered or given up; later events are ignored
 
-  std::mutex mutex_;                 // guards the two below
+  std::mutex mutex_;  // guards the two below
   std::vector<engine::RequestId> engine_ids_;
   bool cancelled_ = false;
 };

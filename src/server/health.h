@@ -1,4 +1,5 @@
-// Health means forward progress: red when a step stalls while there is work, and while the server drains. Any thread.
+// Health means forward progress: red when a step stalls while there is work, and while the server
+// drains. Any thread.
 #pragma once
 #include "engine/engine.h"
 #include "server/http/http.h"

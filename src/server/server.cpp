@@ -12,7 +12,8 @@
 namespace moestro::server {
 namespace {
 
-constexpr auto kFlushTime = std::chrono::seconds(3);  // for answers that are complete and not written yet
+constexpr auto kFlushTime =
+    std::chrono::seconds(3);  // for answers that are complete and not written yet
 
 HttpOptions http_options(const config::ServerOptions& o) {
   HttpOptions h;
@@ -32,11 +33,14 @@ HttpOptions http_options(const config::ServerOptions& o) {
 }
 
 Status check(const config::ServerOptions& o, const ServerModel& m) {
-  if (o.port < 0 || o.port > 65535) return invalid_argument(format("--port {} is not from 0 to 65535", o.port));
+  if (o.port < 0 || o.port > 65535)
+    return invalid_argument(format("--port {} is not from 0 to 65535", o.port));
   if (m.names.empty()) return invalid_argument("the served model has no name");
   if (!m.tokenizer) return invalid_argument("the served model has no tokenizer");
   if (!m.engine) return invalid_argument("the served model has no engine");
-  if (m.max_model_len < 2) return invalid_argument(format("a context of {} tokens holds no prompt and answer", m.max_model_len));
+  if (m.max_model_len < 2)
+    return invalid_argument(
+        format("a context of {} tokens holds no prompt and answer", m.max_model_len));
   return {};
 }
 
@@ -44,8 +48,12 @@ Status check(const config::ServerOptions& o, const ServerModel& m) {
 
 class Server::Impl {
  public:
-  Impl(config::ServerOptions options, ServerModel model, MetricsRegistry& metrics, config::LogOptions log)
-      : options_(std::move(options)), log_(std::move(log)), model_(std::move(model)), pool_(static_cast<int>(options_.text_threads)),
+  Impl(config::ServerOptions options, ServerModel model, MetricsRegistry& metrics,
+       config::LogOptions log)
+      : options_(std::move(options)),
+        log_(std::move(log)),
+        model_(std::move(model)),
+        pool_(static_cast<int>(options_.text_threads)),
         api_(options_, log_, model_, pool_, metrics) {}
 
   Status listen(MetricsRegistry& metrics) {
@@ -58,8 +66,10 @@ class Server::Impl {
     api_.start_draining();
     model_.engine->drain(deadline);
     const Deadline flush = Deadline::after(kFlushTime);
-    while (http_->active_requests() > 0 && !flush.expired()) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    if (const int64_t left = http_->active_requests(); left > 0) log_warning("{} answers were cut: their clients do not take them", left);
+    while (http_->active_requests() > 0 && !flush.expired())
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    if (const int64_t left = http_->active_requests(); left > 0)
+      log_warning("{} answers were cut: their clients do not take them", left);
     http_->stop();
     pool_.stop();
   }
@@ -78,7 +88,8 @@ class Server::Impl {
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() { shutdown(Deadline::after(std::chrono::nanoseconds(0))); }
 
-Result<std::unique_ptr<Server>> Server::start(config::ServerOptions options, ServerModel model, MetricsRegistry& metrics, config::LogOptions log) {
+Result<std::unique_ptr<Server>> Server::start(config::ServerOptions options, ServerModel model,
+                                              MetricsRegistry& metrics, config::LogOptions log) {
   MOESTRO_TRY(check(options, model));
   auto impl = std::make_unique<Impl>(std::move(options), std::move(model), metrics, std::move(log));
   MOESTRO_TRY(impl->listen(metrics));

@@ -11,7 +11,8 @@ namespace {
 void run_guarded(const TextPool::Task& task) {
   try {
     task();
-  } catch (const std::exception& e) {  // tasks answer their own failures; this is the last line of defence
+  } catch (const std::exception&
+               e) {  // tasks answer their own failures; this is the last line of defence
     log_error("a task of the text pool threw: {}", e.what());
   }
 }

@@ -1,6 +1,7 @@
-// TextPool: the threads that parse JSON, render templates, tokenize and detokenize, so that no I/O thread ever works for long on one request.
-// Two lanes: requests (may take long) never hold all threads, so the events of running answers always find one. TaskQueue keeps one request's
-// work in order. Any thread may post.
+// TextPool: the threads that parse JSON, render templates, tokenize and detokenize, so that no I/O
+// thread ever works for long on one request. Two lanes: requests (may take long) never hold all
+// threads, so the events of running answers always find one. TaskQueue keeps one request's work in
+// order. Any thread may post.
 #pragma once
 #include <condition_variable>
 #include <deque>

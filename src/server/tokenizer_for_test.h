@@ -10,11 +10,13 @@
 namespace moestro::server {
 
 inline std::shared_ptr<const text::Tokenizer> byte_tokenizer() {
-  // GPT-2's visible stand-ins of the 256 bytes: printable Latin-1 as itself, the rest from U+0100 on.
+  // GPT-2's visible stand-ins of the 256 bytes: printable Latin-1 as itself, the rest from U+0100
+  // on.
   json::object vocab;
   int next = 0x100, id = 0;
   for (int byte = 0; byte < 256; ++byte) {
-    const bool visible = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+    const bool visible =
+        (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
     const int c = visible ? byte : next++;
     std::string symbol;
     if (c < 0x80) {
@@ -25,8 +27,13 @@ inline std::shared_ptr<const text::Tokenizer> byte_tokenizer() {
     }
     vocab[symbol] = id++;
   }
-  const json::object level{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
-  const json::object end{{"id", 256}, {"content", "<|end|>"}, {"single_word", false}, {"lstrip", false}, {"rstrip", false}, {"normalized", false}, {"special", true}};
+  const json::object level{{"type", "ByteLevel"},
+                           {"add_prefix_space", false},
+                           {"trim_offsets", true},
+                           {"use_regex", true}};
+  const json::object end{{"id", 256},       {"content", "<|end|>"}, {"single_word", false},
+                         {"lstrip", false}, {"rstrip", false},      {"normalized", false},
+                         {"special", true}};
   vocab["<|end|>"] = 256;
   const json::object root{{"version", "1.0"},
                           {"truncation", nullptr},
@@ -36,9 +43,16 @@ inline std::shared_ptr<const text::Tokenizer> byte_tokenizer() {
                           {"pre_tokenizer", level},
                           {"post_processor", nullptr},
                           {"decoder", level},
-                          {"model", json::object{{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr}, {"continuing_subword_prefix", nullptr},
-                                                 {"end_of_word_suffix", nullptr}, {"fuse_unk", false}, {"byte_fallback", false}, {"ignore_merges", false},
-                                                 {"vocab", vocab}, {"merges", json::array()}}}};
+                          {"model", json::object{{"type", "BPE"},
+                                                 {"dropout", nullptr},
+                                                 {"unk_token", nullptr},
+                                                 {"continuing_subword_prefix", nullptr},
+                                                 {"end_of_word_suffix", nullptr},
+                                                 {"fuse_unk", false},
+                                                 {"byte_fallback", false},
+                                                 {"ignore_merges", false},
+                                                 {"vocab", vocab},
+                                                 {"merges", json::array()}}}};
   auto tokenizer = text::Tokenizer::load(json::dump(root), "");
   CHECK(tokenizer.ok(), tokenizer.status().message());
   return std::move(*tokenizer);

@@ -7,8 +7,13 @@
 
 namespace moestro::server {
 
-Exchange::Exchange(Handler& handler, Request head, bool keep_alive, int64_t max_output, std::function<void()> wake)
-    : handler_(handler), head_(std::move(head)), max_output_(static_cast<size_t>(max_output)), wake_(std::move(wake)), keep_alive_(keep_alive) {}
+Exchange::Exchange(Handler& handler, Request head, bool keep_alive, int64_t max_output,
+                   std::function<void()> wake)
+    : handler_(handler),
+      head_(std::move(head)),
+      max_output_(static_cast<size_t>(max_output)),
+      wake_(std::move(wake)),
+      keep_alive_(keep_alive) {}
 
 void Exchange::wake(std::unique_lock<std::mutex> lock) {
   if (std::exchange(woken_, true)) return;
@@ -52,7 +57,8 @@ bool Exchange::write(std::string_view bytes) {
   body_.clear();
   const auto callback = std::exchange(on_disconnect_, nullptr);
   wake(std::move(lock));
-  log_warning("{} does not take the answer to {}: cut with {} bytes waiting", head_.peer, head_.path, max_output_);
+  log_warning("{} does not take the answer to {}: cut with {} bytes waiting", head_.peer,
+              head_.path, max_output_);
   if (callback) callback();
   return false;
 }

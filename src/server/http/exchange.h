@@ -1,5 +1,5 @@
-// Exchange: the Responder of one request. Other threads leave bytes here under a mutex and wake the connection, which takes them on its
-// strand and writes them. Knows no sockets.
+// Exchange: the Responder of one request. Other threads leave bytes here under a mutex and wake the
+// connection, which takes them on its strand and writes them. Knows no sockets.
 #pragma once
 #include <functional>
 #include <mutex>
@@ -11,8 +11,10 @@ namespace moestro::server {
 
 class Exchange final : public Responder {
  public:
-  // wake: makes the connection look here again; called without locks held, on any thread. max_output: bytes of a stream that may wait.
-  Exchange(Handler& handler, Request head, bool keep_alive, int64_t max_output, std::function<void()> wake);
+  // wake: makes the connection look here again; called without locks held, on any thread.
+  // max_output: bytes of a stream that may wait.
+  Exchange(Handler& handler, Request head, bool keep_alive, int64_t max_output,
+           std::function<void()> wake);
 
   void send(Response response) override;
   void start_stream(Response head) override;

@@ -1,8 +1,10 @@
-// The one translation unit with Asio and Beast, and the only coroutines. A connection is two coroutines on one strand: pump() moves bytes from
-// the socket to a bounded buffer and notices that the client left; serve() parses, waits for the answer and writes it. Other threads touch an
+// The one translation unit with Asio and Beast, and the only coroutines. A connection is two
+// coroutines on one strand: pump() moves bytes from the socket to a bounded buffer and notices that
+// the client left; serve() parses, waits for the answer and writes it. Other threads touch an
 // Exchange only, under its mutex, and wake the strand by a posted call.
 
-// Beast asserts inside parse_chunk_header on a last chunk that arrives byte by byte (n == 4), where its code is right: no input may abort.
+// Beast asserts inside parse_chunk_header on a last chunk that arrives byte by byte (n == 4), where
+// its code is right: no input may abort.
 #define BOOST_DISABLE_ASSERTS
 #include "server/http/http_server.h"
 
@@ -51,13 +53,15 @@ using Strand = asio::strand<asio::io_context::executor_type>;
 using asio::redirect_error;
 using asio::use_awaitable;
 
-constexpr size_t kInputLimit = 64 << 10;   // read ahead of the parser, at least one header block
-constexpr double kMinBodyRate = 32 << 10;  // bytes a second that a body must keep beyond its read timeout
+constexpr size_t kInputLimit = 64 << 10;  // read ahead of the parser, at least one header block
+constexpr double kMinBodyRate =
+    32 << 10;  // bytes a second that a body must keep beyond its read timeout
 constexpr auto kLingerTime = std::chrono::seconds(2);
 constexpr size_t kLingerBytes = 4 << 20;
 
 Clock::time_point in_seconds(double s) {
-  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(s));
+  return Clock::now() +
+         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(s));
 }
 
 // An event for one waiter on the strand, with a deadline.
@@ -99,8 +103,15 @@ struct Shared {  // what connections need of the server
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(std::shared_ptr<Shared> shared, Socket socket, Strand strand, std::string peer)
-      : shared_(std::move(shared)), counted_(*shared_), strand_(strand), socket_(std::move(socket)), input_ready_(strand_),
-        output_ready_(strand_), pause_(strand_), write_timer_(strand_), peer_(std::move(peer)) {
+      : shared_(std::move(shared)),
+        counted_(*shared_),
+        strand_(strand),
+        socket_(std::move(socket)),
+        input_ready_(strand_),
+        output_ready_(strand_),
+        pause_(strand_),
+        write_timer_(strand_),
+        peer_(std::move(peer)) {
     std::lock_guard lock(shared_->mutex);
     shared_->live.insert(this);
   }
@@ -119,7 +130,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
   void wake_output() {
     output_ready_.notify();
-    if (exchange_ && exchange_->aborted()) close();  // also when a write waits for a client that does not read
+    if (exchange_ && exchange_->aborted())
+      close();  // also when a write waits for a client that does not read
   }
 
  private:
@@ -175,12 +187,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
     if (n > 0) pause_.notify();
   }
-  size_t input_limit() const { return std::max<size_t>(kInputLimit, static_cast<size_t>(shared_->options.max_header_bytes) + 4096); }
+  size_t input_limit() const {
+    return std::max<size_t>(kInputLimit,
+                            static_cast<size_t>(shared_->options.max_header_bytes) + 4096);
+  }
 
   asio::awaitable<void> pump() {
     while (!closed_) {
       if (!discard_ && input().size() >= input_limit()) {
-        // The parser is busy (a request is being answered). Reading stops, so the end of the stream must be asked for.
+        // The parser is busy (a request is being answered). Reading stops, so the end of the stream
+        // must be asked for.
         co_await pause_.wait_until(in_seconds(0.25));
         if (!closed_ && peer_hung_up()) break;
         continue;
@@ -194,7 +210,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
   // Not a coroutine: a thread_local must not live across a suspension. false: end of the stream.
   bool read_available() {
-    static thread_local std::array<char, 64 << 10> chunk;  // one a thread, so that idle connections cost no buffer
+    static thread_local std::array<char, 64 << 10>
+        chunk;  // one a thread, so that idle connections cost no buffer
     error_code ec;
     const size_t n = socket_.read_some(asio::buffer(chunk), ec);
     if (ec == asio::error::would_block || ec == asio::error::interrupted) return true;
@@ -225,7 +242,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     close();
   }
 
-  // The client still sends while the answer is complete: closing at once would destroy the answer on its way.
+  // The client still sends while the answer is complete: closing at once would destroy the answer
+  // on its way.
   asio::awaitable<void> linger() {
     discard_ = true;
     consume(input().size());
@@ -254,11 +272,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::optional<wire::Refusal> refusal = co_await parse_until(*parser, head_deadline, true);
     if (closed_ || (!refusal && !parser->is_header_done())) co_return Next::kClose;
     if (!refusal) refusal = check_head(*parser);
-    if (refusal) co_return co_await answer_now(request, false, shared_->handler.refuse(request, refusal->status, refusal->message));
+    if (refusal)
+      co_return co_await answer_now(
+          request, false, shared_->handler.refuse(request, refusal->status, refusal->message));
     bool keep_alive = parser->keep_alive();
     std::optional<Response> early = shared_->handler.admit(request);
-    if (!early && parser->content_length() && static_cast<int64_t>(*parser->content_length()) > shared_->options.max_body_bytes) {
-      early = shared_->handler.refuse(request, 413, wire::body_too_large(*parser->content_length(), shared_->options.max_body_bytes));
+    if (!early && parser->content_length() &&
+        static_cast<int64_t>(*parser->content_length()) > shared_->options.max_body_bytes) {
+      early = shared_->handler.refuse(
+          request, 413,
+          wire::body_too_large(*parser->content_length(), shared_->options.max_body_bytes));
     }
     if (early) {
       const bool body_follows = !parser->is_done();
@@ -274,7 +297,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
       parser->eager(true);
       refusal = co_await parse_until(*parser, in_seconds(shared_->options.read_timeout_s), false);
       if (closed_ || (!refusal && !parser->is_done())) co_return Next::kClose;
-      if (refusal) co_return co_await answer_now(request, false, shared_->handler.refuse(request, refusal->status, refusal->message));
+      if (refusal)
+        co_return co_await answer_now(
+            request, false, shared_->handler.refuse(request, refusal->status, refusal->message));
     }
     std::string body = std::move(request.body);
     request.body.clear();
@@ -291,17 +316,23 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (parser.has_transfer_encoding && (!parser.chunked() || r.http10)) {
       return wire::Refusal{501, "the only Transfer-Encoding known here is chunked, in HTTP/1.1"};
     }
-    if (parser.hosts > 1 || (parser.hosts == 0 && !r.http10)) return wire::Refusal{400, "an HTTP/1.1 request has exactly one Host header"};
+    if (parser.hosts > 1 || (parser.hosts == 0 && !r.http10))
+      return wire::Refusal{400, "an HTTP/1.1 request has exactly one Host header"};
     const std::string_view expect = r.header("expect");
-    if (!expect.empty() && lower(expect) != "100-continue") return wire::Refusal{417, "the only Expect known here is 100-continue"};
+    if (!expect.empty() && lower(expect) != "100-continue")
+      return wire::Refusal{417, "the only Expect known here is 100-continue"};
     if (!wire::decode_target(r.target, r.method, r.path)) {
-      return wire::Refusal{400, "the request target must be an absolute path without NUL or broken percent escapes"};
+      return wire::Refusal{
+          400, "the request target must be an absolute path without NUL or broken percent escapes"};
     }
     return std::nullopt;
   }
 
-  // Feeds the parser until the head (or the message) is complete. nullopt and not complete: the client left.
-  asio::awaitable<std::optional<wire::Refusal>> parse_until(RequestParser& parser, Clock::time_point deadline, bool head_only) {
+  // Feeds the parser until the head (or the message) is complete. nullopt and not complete: the
+  // client left.
+  asio::awaitable<std::optional<wire::Refusal>> parse_until(RequestParser& parser,
+                                                            Clock::time_point deadline,
+                                                            bool head_only) {
     const HttpOptions& o = shared_->options;
     double body_bytes = 0;
     for (;;) {
@@ -312,7 +343,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
         consume(used);
         body_bytes += static_cast<double>(used);
         if (ec == beast_http::error::need_more) {
-          if (input().size() >= input_limit()) co_return wire::Refusal{head_only ? 431 : 400, "a header or chunk line is too long"};
+          if (input().size() >= input_limit())
+            co_return wire::Refusal{head_only ? 431 : 400, "a header or chunk line is too long"};
           break;
         }
         if (ec) co_return refusal_of(parser, ec);
@@ -322,32 +354,40 @@ class Connection : public std::enable_shared_from_this<Connection> {
       if (eof_ || closed_) co_return std::nullopt;
       auto limit = deadline;
       if (!head_only) {
-        limit += std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(body_bytes / kMinBodyRate));
+        limit += std::chrono::duration_cast<Clock::duration>(
+            std::chrono::duration<double>(body_bytes / kMinBodyRate));
       }
       if (!co_await input_ready_.wait_until(limit)) {
         if (closed_) co_return std::nullopt;
-        co_return wire::Refusal{408, format("the request was not complete within {} s (read timeout)", o.read_timeout_s)};
+        co_return wire::Refusal{
+            408,
+            format("the request was not complete within {} s (read timeout)", o.read_timeout_s)};
       }
     }
   }
   wire::Refusal refusal_of(const RequestParser& parser, const error_code& ec) {
     const HttpOptions& o = shared_->options;
     if (ec == beast_http::error::header_limit) {
-      return {431, format("the header is larger than {} bytes or has more than {} fields", o.max_header_bytes, o.max_header_count)};
+      return {431, format("the header is larger than {} bytes or has more than {} fields",
+                          o.max_header_bytes, o.max_header_count)};
     }
     if (parser.over_budget) return {503, "too many large requests are in flight; try again later"};
-    if (parser.over_limit || ec == beast_http::error::body_limit) return {413, format("the body is larger than {} bytes", o.max_body_bytes)};
-    if (ec == beast_http::error::bad_version) return {505, "only HTTP/1.0 and HTTP/1.1 are spoken here"};
+    if (parser.over_limit || ec == beast_http::error::body_limit)
+      return {413, format("the body is larger than {} bytes", o.max_body_bytes)};
+    if (ec == beast_http::error::bad_version)
+      return {505, "only HTTP/1.0 and HTTP/1.1 are spoken here"};
     return {400, format("not a valid HTTP request: {}", ec.message())};
   }
 
   void open_exchange(Request head, bool keep_alive) {
     ++shared_->active;
     answering_ = true;
-    auto wake = [weak = weak_from_this()] {  // weak: an Exchange may outlive the I/O context, a Connection must not
+    auto wake = [weak = weak_from_this()] {  // weak: an Exchange may outlive the I/O context, a
+                                             // Connection must not
       if (auto c = weak.lock()) asio::post(c->strand_, [c] { c->wake_output(); });
     };
-    exchange_ = std::make_shared<Exchange>(shared_->handler, std::move(head), keep_alive, shared_->options.max_output_bytes, std::move(wake));
+    exchange_ = std::make_shared<Exchange>(shared_->handler, std::move(head), keep_alive,
+                                           shared_->options.max_output_bytes, std::move(wake));
     if (eof_) exchange_->disconnect();
   }
   asio::awaitable<Next> answer_now(Request& request, bool keep_alive, Response response) {
@@ -389,7 +429,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
       write_timer_.expires_at(in_seconds(shared_->options.write_timeout_s));
       write_timer_.async_wait([self = shared_from_this()](const error_code& timer_ec) {
         if (!timer_ec && self->write_timer_.expiry() <= Clock::now()) {
-          log_warning("{} took nothing of its answer for {} s: cut", self->peer_, self->shared_->options.write_timeout_s);
+          log_warning("{} took nothing of its answer for {} s: cut", self->peer_,
+                      self->shared_->options.write_timeout_s);
           self->close();
         }
       });
@@ -400,8 +441,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
     co_return !closed_;
   }
 
-  struct Counted {  // destroyed after everything that needs the I/O context: HttpServer::stop() waits for the count
-    explicit Counted(Shared& s) : shared(s) { s.connections.set(static_cast<double>(++s.num_connections)); }
+  struct Counted {  // destroyed after everything that needs the I/O context: HttpServer::stop()
+                    // waits for the count
+    explicit Counted(Shared& s) : shared(s) {
+      s.connections.set(static_cast<double>(++s.num_connections));
+    }
     ~Counted() { shared.connections.set(static_cast<double>(--shared.num_connections)); }
     Shared& shared;
   };
@@ -412,23 +456,27 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Signal input_ready_, output_ready_, pause_;
   asio::steady_timer write_timer_;
   const std::string peer_;
-  std::string in_;        // from in_begin_: read, not parsed
+  std::string in_;  // from in_begin_: read, not parsed
   size_t in_begin_ = 0, lingered_ = 0;
   bool eof_ = false, closed_ = false, discard_ = false, answering_ = false;
   std::shared_ptr<Exchange> exchange_;  // while a request is answered
 };
 
-std::string describe_peer(const asio::ip::tcp::endpoint& e) { return format("{}:{}", e.address().to_string(), e.port()); }
+std::string describe_peer(const asio::ip::tcp::endpoint& e) {
+  return format("{}:{}", e.address().to_string(), e.port());
+}
 std::string describe_peer(const asio::local::stream_protocol::endpoint&) { return "unix socket"; }
 
-// One file descriptor a connection: the soft limit of many systems (1024) is below the default connection limit.
+// One file descriptor a connection: the soft limit of many systems (1024) is below the default
+// connection limit.
 void raise_descriptor_limit(int64_t connections) {
   rlimit limit{};
   const auto wanted = static_cast<rlim_t>(connections) + 256;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
   limit.rlim_cur = std::min(wanted, limit.rlim_max);
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
-    log_warning("only {} open files are allowed here, fewer than {} connections need (ulimit -n)", limit.rlim_cur, connections);
+    log_warning("only {} open files are allowed here, fewer than {} connections need (ulimit -n)",
+                limit.rlim_cur, connections);
   }
 }
 
@@ -437,12 +485,14 @@ void raise_descriptor_limit(int64_t connections) {
 class HttpServer::Impl {
  public:
   Impl(HttpOptions options, Handler& handler, MetricsRegistry& metrics)
-      : shared_(new Shared{.options = std::move(options),
-                           .handler = handler,
-                           .connections = metrics.gauge("moestro:http_connections", "Open client connections."),
-                           .disconnects = metrics.counter("moestro:http_disconnects", "Clients that left before their answer was complete."),
-                           .mutex = {},
-                           .live = {}}) {}
+      : shared_(new Shared{
+            .options = std::move(options),
+            .handler = handler,
+            .connections = metrics.gauge("moestro:http_connections", "Open client connections."),
+            .disconnects = metrics.counter("moestro:http_disconnects",
+                                           "Clients that left before their answer was complete."),
+            .mutex = {},
+            .live = {}}) {}
 
   Status listen() {
     const HttpOptions& o = shared_->options;
@@ -511,7 +561,8 @@ class HttpServer::Impl {
     if (ec) {
       asio::ip::tcp::resolver resolver(context_);
       const auto found = resolver.resolve(o.host, "", ec);
-      if (ec || found.empty()) return invalid_argument(format("--host {}: no such address ({})", o.host, ec.message()));
+      if (ec || found.empty())
+        return invalid_argument(format("--host {}: no such address ({})", o.host, ec.message()));
       ip = found.begin()->endpoint().address();
       for (const auto& entry : found) {
         if (entry.endpoint().address().is_v4()) ip = entry.endpoint().address();
@@ -524,7 +575,9 @@ class HttpServer::Impl {
     if (!ec) tcp_->bind(endpoint, ec);
     if (!ec) tcp_->listen(4096, ec);
     if (ec) {
-      return {Code::kUnavailable, format("cannot listen on {} port {}: {}; --port 0 takes any free port", o.host, o.port, ec.message())};
+      return {Code::kUnavailable,
+              format("cannot listen on {} port {}: {}; --port 0 takes any free port", o.host,
+                     o.port, ec.message())};
     }
     port_ = tcp_->local_endpoint().port();
     address_ = format(ip.is_v6() ? "http://[{}]:{}" : "http://{}:{}", ip.to_string(), port_);
@@ -538,14 +591,16 @@ class HttpServer::Impl {
     unix_->open(endpoint.protocol(), ec);
     if (!ec) {
       unix_->bind(endpoint, ec);
-      if (ec == asio::error::address_in_use && !unix_socket_answers(endpoint)) {  // left over from a process that died
+      if (ec == asio::error::address_in_use &&
+          !unix_socket_answers(endpoint)) {  // left over from a process that died
         ec = {};
         ::unlink(path.c_str());
         unix_->bind(endpoint, ec);
       }
     }
     if (!ec) unix_->listen(4096, ec);
-    if (ec) return {Code::kUnavailable, format("cannot listen on --uds {}: {}", path, ec.message())};
+    if (ec)
+      return {Code::kUnavailable, format("cannot listen on --uds {}: {}", path, ec.message())};
     address_ = "unix:" + path;
     asio::co_spawn(unix_->get_executor(), accept_loop(*unix_), asio::detached);
     return {};
@@ -567,7 +622,8 @@ class HttpServer::Impl {
       typename Acceptor::protocol_type::socket accepted(strand);
       error_code ec;
       co_await acceptor.async_accept(accepted, peer, redirect_error(use_awaitable, ec));
-      if (stopped_ || ec == asio::error::operation_aborted || ec == asio::error::bad_descriptor) co_return;
+      if (stopped_ || ec == asio::error::operation_aborted || ec == asio::error::bad_descriptor)
+        co_return;
       if (ec) {  // out of descriptors or memory: connections that end make room again
         log_warning("cannot accept a connection: {}", ec.message());
         timer.expires_after(std::chrono::milliseconds(100));
@@ -575,21 +631,27 @@ class HttpServer::Impl {
         continue;
       }
       accepted.non_blocking(true, ec);
-      if constexpr (std::is_same_v<Acceptor, TcpAcceptor>) accepted.set_option(asio::ip::tcp::no_delay(true), ec);
+      if constexpr (std::is_same_v<Acceptor, TcpAcceptor>)
+        accepted.set_option(asio::ip::tcp::no_delay(true), ec);
       if (shared_->num_connections >= shared_->options.max_connections) {
         const std::string busy = wire::whole_response(
-            shared_->handler.refuse({}, 503, format("more than {} connections are open", shared_->options.max_connections)), {false, false, false});
+            shared_->handler.refuse(
+                {}, 503,
+                format("more than {} connections are open", shared_->options.max_connections)),
+            {false, false, false});
         accepted.write_some(asio::buffer(busy), ec);
         continue;
       }
       socket = std::move(accepted);
-      std::make_shared<Connection>(shared_, std::move(socket), strand, describe_peer(peer))->start();
+      std::make_shared<Connection>(shared_, std::move(socket), strand, describe_peer(peer))
+          ->start();
     }
   }
 
   using TcpAcceptor = asio::ip::tcp::acceptor;
   asio::io_context context_;
-  std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_{asio::make_work_guard(context_)};
+  std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_{
+      asio::make_work_guard(context_)};
   std::optional<TcpAcceptor> tcp_;
   std::optional<asio::local::stream_protocol::acceptor> unix_;
   std::vector<std::thread> threads_;
@@ -599,7 +661,8 @@ class HttpServer::Impl {
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HttpServer::~HttpServer() { stop(); }
 
-Result<std::unique_ptr<HttpServer>> HttpServer::listen(HttpOptions options, Handler& handler, MetricsRegistry& metrics) {
+Result<std::unique_ptr<HttpServer>> HttpServer::listen(HttpOptions options, Handler& handler,
+                                                       MetricsRegistry& metrics) {
   auto impl = std::make_unique<Impl>(std::move(options), handler, metrics);
   MOESTRO_TRY(impl->listen());
   impl->run();

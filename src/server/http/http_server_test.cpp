@@ -1,4 +1,5 @@
-// The protocol, with a handler that echoes: split writes, limits, time limits, pipelining, garbage, slow readers.
+// The protocol, with a handler that echoes: split writes, limits, time limits, pipelining, garbage,
+// slow readers.
 #include "server/http/http_server.h"
 
 #include <gmock/gmock.h>
@@ -14,7 +15,8 @@ namespace {
 
 using testing::HasSubstr;
 
-// POST /echo gives the body back, /stream streams it in pieces, /flood streams until nobody takes it, /never answers when told to.
+// POST /echo gives the body back, /stream streams it in pieces, /flood streams until nobody takes
+// it, /never answers when told to.
 class EchoHandler final : public Handler {
  public:
   std::optional<Response> admit(Request& head) override {
@@ -58,7 +60,9 @@ class EchoHandler final : public Handler {
     r.close = true;
     return r;
   }
-  void decorate(const Request&, Response& response) override { response.headers.push_back({"X-Test", "a\r\nInjected: 1"}); }
+  void decorate(const Request&, Response& response) override {
+    response.headers.push_back({"X-Test", "a\r\nInjected: 1"});
+  }
   void finished(const Request&, int, bool) override { ++done; }
 
   std::atomic<int> admitted{0}, disconnects{0}, cut{0}, done{0};
@@ -106,7 +110,8 @@ TEST_F(HttpTest, EverySplitOfARequestGivesTheSameAnswer) {
   start();
   const std::string whole[] = {
       post_request("/echo", "hello world"),
-      "POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nTrailer: 1\r\n\r\n",
+      "POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n "
+      "world\r\n0\r\nTrailer: 1\r\n\r\n",
   };
   for (const std::string& request : whole) {
     TestClient c(server_->port());
@@ -123,9 +128,10 @@ TEST_F(HttpTest, EverySplitOfARequestGivesTheSameAnswer) {
 
 TEST_F(HttpTest, ByteByByte) {
   start();
-  const std::string requests[] = {post_request("/echo", "abc"),
-                                  "POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-                                  "POST /abc HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"};
+  const std::string requests[] = {
+      post_request("/echo", "abc"),
+      "POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+      "POST /abc HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"};
   for (const std::string& request : requests) {
     TestClient c(server_->port());
     for (char byte : request) {
@@ -190,15 +196,17 @@ TEST_F(HttpTest, RefusesWhatIsNoRequest) {
   };
   const Case cases[] = {
       {"GARBAGE\r\n\r\n", 400},
-      {"GET / HTTP/1.1\r\n\r\n", 400},                                                     // no Host
+      {"GET / HTTP/1.1\r\n\r\n", 400},  // no Host
       {"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},
       {"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505},
       {"GET / HTTP/1.1\r\nHost: a\r\nBad Header\r\n\r\n", 400},
-      {"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", 400},                                  // space before the colon
+      {"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", 400},  // space before the colon
       {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400},
       {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400},
-      {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\na", 400},  // smuggling
-      {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\na", 400},
+      {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\na",
+       400},  // smuggling
+      {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\na",
+       400},
       {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501},
       {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501},
       {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
@@ -249,7 +257,10 @@ TEST_F(HttpTest, BodyLimitIsKnownBeforeTheBody) {
   EXPECT_EQ(exchange(post_request("/echo", std::string(1000, 'y'))).status, 200);
   // A client that sends it all the same still reads the answer.
   TestClient eager(server_->port());
-  std::thread sender([&] { eager.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\n" + std::string(1000000, 'z')); });
+  std::thread sender([&] {
+    eager.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\n" +
+               std::string(1000000, 'z'));
+  });
   EXPECT_EQ(eager.read_response().status, 413);
   sender.join();
 }
@@ -257,13 +268,15 @@ TEST_F(HttpTest, BodyLimitIsKnownBeforeTheBody) {
 TEST_F(HttpTest, BodiesInFlightAreLimitedTogether) {
   start({.max_body_bytes = 1000, .max_total_body_bytes = 1500});
   TestClient first(server_->port()), second(server_->port());
-  first.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 1000\r\n\r\n" + std::string(999, 'x'));
+  first.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 1000\r\n\r\n" +
+             std::string(999, 'x'));
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   second.send(post_request("/echo", std::string(800, 'y')));
   EXPECT_EQ(second.read_response().status, 503);
   first.send("x");
   EXPECT_EQ(first.read_response().status, 200);
-  EXPECT_EQ(exchange(post_request("/echo", std::string(800, 'y'))).status, 200) << "what was held is free again";
+  EXPECT_EQ(exchange(post_request("/echo", std::string(800, 'y'))).status, 200)
+      << "what was held is free again";
 }
 
 TEST_F(HttpTest, RefusalBeforeTheBodyDoesNotWaitForIt) {
@@ -284,13 +297,15 @@ TEST_F(HttpTest, Expect100Continue) {
   EXPECT_EQ(r.status, 200);
   EXPECT_EQ(r.body, "abc");
   TestClient denied(server_->port());
-  denied.send("POST /denied HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+  denied.send(
+      "POST /denied HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
   EXPECT_EQ(denied.read_response().status, 401);
 }
 
 TEST_F(HttpTest, SlowSendersAreCut) {
   start({.read_timeout_s = 0.3, .keep_alive_timeout_s = 0.3});
-  TestClient silent(server_->port()), head(server_->port()), body(server_->port()), idle(server_->port());
+  TestClient silent(server_->port()), head(server_->port()), body(server_->port()),
+      idle(server_->port());
   head.send("GET / HTTP/1.1\r\nHo");
   body.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nab");
   idle.send(get_request("/x"));
@@ -315,7 +330,8 @@ TEST_F(HttpTest, ClientThatDoesNotReadIsCut) {
   start({.max_output_bytes = 256 << 10});
   TestClient c(server_->port(), 4096);
   c.send(get_request("/flood"));
-  EXPECT_TRUE(eventually([&] { return handler_.cut == 1; }, 10)) << "the writer was never told to stop";
+  EXPECT_TRUE(eventually([&] { return handler_.cut == 1; }, 10))
+      << "the writer was never told to stop";
   EXPECT_TRUE(eventually([&] { return server_->active_requests() == 0; }));
 }
 
@@ -366,17 +382,25 @@ TEST_F(HttpTest, ConnectionLimit) {
 TEST_F(HttpTest, RandomBytesNeverHurt) {
   start({.read_timeout_s = 0.2});
   std::mt19937 random(7);
-  const std::string seeds[] = {post_request("/echo", "hello"), get_request("/a%20b", "Connection: keep-alive\r\nExpect: 100-continue\r\n"),
-                               "POST /stream HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n"};
+  const std::string seeds[] = {
+      post_request("/echo", "hello"),
+      get_request("/a%20b", "Connection: keep-alive\r\nExpect: 100-continue\r\n"),
+      "POST /stream HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: "
+      "b\r\n\r\n"};
   for (int round = 0; round < 300; ++round) {
     std::string bytes = seeds[random() % 3];
     const size_t edits = 1 + random() % 6;
     for (size_t e = 0; e < edits && !bytes.empty(); ++e) {
       const size_t at = random() % bytes.size();
       switch (random() % 3) {
-        case 0: bytes[at] = static_cast<char>(random()); break;
-        case 1: bytes.erase(at, 1 + random() % 4); break;
-        default: bytes.insert(at, 1 + random() % 3, static_cast<char>(random()));
+        case 0:
+          bytes[at] = static_cast<char>(random());
+          break;
+        case 1:
+          bytes.erase(at, 1 + random() % 4);
+          break;
+        default:
+          bytes.insert(at, 1 + random() % 3, static_cast<char>(random()));
       }
     }
     TestClient c(server_->port());

@@ -1,5 +1,6 @@
-// RequestParser: Beast's parser into a Request, with limits on the whole header block (Beast's own is per call), the number of fields, the body
-// and what all bodies in flight hold together. Included by http_server.cpp only; lives on its connection's strand.
+// RequestParser: Beast's parser into a Request, with limits on the whole header block (Beast's own
+// is per call), the number of fields, the body and what all bodies in flight hold together.
+// Included by http_server.cpp only; lives on its connection's strand.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -28,14 +29,17 @@ class RequestParser final : public boost::beast::http::basic_parser<true> {
   bool over_budget = false, over_limit = false;
 
  private:
-  void on_request_impl(boost::beast::http::verb, boost::beast::string_view method, boost::beast::string_view target, int version, boost::beast::error_code& ec) override {
+  void on_request_impl(boost::beast::http::verb, boost::beast::string_view method,
+                       boost::beast::string_view target, int version,
+                       boost::beast::error_code& ec) override {
     request.method.assign(method.data(), method.size());
     request.target.assign(target.data(), target.size());
     request.http10 = version == 10;
     count_header(method.size() + target.size() + 12, ec);
   }
   void on_response_impl(int, boost::beast::string_view, int, boost::beast::error_code&) override {}
-  void on_field_impl(boost::beast::http::field name, boost::beast::string_view name_string, boost::beast::string_view value, boost::beast::error_code& ec) override {
+  void on_field_impl(boost::beast::http::field name, boost::beast::string_view name_string,
+                     boost::beast::string_view value, boost::beast::error_code& ec) override {
     count_header(name_string.size() + value.size() + 4, ec);
     if (++num_fields_ > options_.max_header_count) ec = boost::beast::http::error::header_limit;
     if (ec || in_trailer_) return;
@@ -46,11 +50,17 @@ class RequestParser final : public boost::beast::http::basic_parser<true> {
   }
   void on_header_impl(boost::beast::error_code&) override { in_trailer_ = true; }
   void on_body_init_impl(const boost::optional<uint64_t>&, boost::beast::error_code&) override {}
-  size_t on_body_impl(boost::beast::string_view body, boost::beast::error_code& ec) override { return take_body(body, ec); }
-  void on_chunk_header_impl(uint64_t, boost::beast::string_view extensions, boost::beast::error_code& ec) override {
+  size_t on_body_impl(boost::beast::string_view body, boost::beast::error_code& ec) override {
+    return take_body(body, ec);
+  }
+  void on_chunk_header_impl(uint64_t, boost::beast::string_view extensions,
+                            boost::beast::error_code& ec) override {
     count_header(extensions.size(), ec);
   }
-  size_t on_chunk_body_impl(uint64_t, boost::beast::string_view body, boost::beast::error_code& ec) override { return take_body(body, ec); }
+  size_t on_chunk_body_impl(uint64_t, boost::beast::string_view body,
+                            boost::beast::error_code& ec) override {
+    return take_body(body, ec);
+  }
   void on_finish_impl(boost::beast::error_code&) override {}
 
   void count_header(size_t bytes, boost::beast::error_code& ec) {

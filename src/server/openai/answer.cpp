@@ -25,25 +25,33 @@ std::string token_text(const AnswerInfo& info, int32_t id) {
 json::object token_entry(const AnswerInfo& info, const engine::TokenLogprob& t) {
   json::array bytes;
   for (char c : bytes_of(info, t.id)) bytes.emplace_back(static_cast<unsigned char>(c));
-  return {{"token", token_text(info, t.id)}, {"logprob", finite(t.logprob)}, {"bytes", std::move(bytes)}};
+  return {{"token", token_text(info, t.id)},
+          {"logprob", finite(t.logprob)},
+          {"bytes", std::move(bytes)}};
 }
 
 json::value usage_json(const Usage& u) {
   json::object o{{"prompt_tokens", u.prompt_tokens},
                  {"total_tokens", u.prompt_tokens + u.completion_tokens},
                  {"completion_tokens", u.completion_tokens}};
-  if (u.cached_tokens) o["prompt_tokens_details"] = json::object{{"cached_tokens", *u.cached_tokens}};
+  if (u.cached_tokens)
+    o["prompt_tokens_details"] = json::object{{"cached_tokens", *u.cached_tokens}};
   return o;
 }
 
-json::value ids_json(const std::vector<int32_t>& ids) { return json::array(ids.begin(), ids.end()); }
+json::value ids_json(const std::vector<int32_t>& ids) {
+  return json::array(ids.begin(), ids.end());
+}
 
 void append_head(std::string& out, const AnswerInfo& info, std::string_view object) {
-  out += format("{{\"id\":{},\"object\":\"{}\",\"created\":{},\"model\":{}", json::quote(info.id), object, info.created, json::quote(info.model));
+  out += format("{{\"id\":{},\"object\":\"{}\",\"created\":{},\"model\":{}", json::quote(info.id),
+                object, info.created, json::quote(info.model));
   if (!info.fingerprint.empty()) out += ",\"system_fingerprint\":" + json::quote(info.fingerprint);
 }
 
-std::string_view chunk_object(const AnswerInfo& info) { return info.chat ? "chat.completion.chunk" : "text_completion"; }
+std::string_view chunk_object(const AnswerInfo& info) {
+  return info.chat ? "chat.completion.chunk" : "text_completion";
+}
 
 std::string logprobs_text(const AnswerInfo& info, const Piece& p) {
   if (!info.logprobs || p.tokens.empty()) return "null";
@@ -57,14 +65,17 @@ void append_tail(std::string& out, const AnswerInfo& info, const Piece& p) {
   out += p.finish_reason.empty() ? "null" : json::quote(p.finish_reason);
   out += ",\"stop_reason\":" + json::dump(p.stop_reason);
   if (info.return_token_ids) out += ",\"token_ids\":" + json::dump(ids_json(p.tokens));
-  if (!info.chat && p.prompt_ids) out += ",\"prompt_token_ids\":" + json::dump(ids_json(*p.prompt_ids));
-  if (!info.chat && !p.prompt_logprobs.is_null()) out += ",\"prompt_logprobs\":" + json::dump(p.prompt_logprobs);
+  if (!info.chat && p.prompt_ids)
+    out += ",\"prompt_token_ids\":" + json::dump(ids_json(*p.prompt_ids));
+  if (!info.chat && !p.prompt_logprobs.is_null())
+    out += ",\"prompt_logprobs\":" + json::dump(p.prompt_logprobs);
 }
 
 }  // namespace
 
 int64_t count_code_points(std::string_view utf8) {
-  return std::count_if(utf8.begin(), utf8.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
+  return std::count_if(utf8.begin(), utf8.end(),
+                       [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
 }
 
 json::value chat_logprobs(const AnswerInfo& info, const Piece& piece) {
@@ -73,7 +84,8 @@ json::value chat_logprobs(const AnswerInfo& info, const Piece& piece) {
     if (position.entries.empty()) continue;
     json::object entry = token_entry(info, position.entries.front());
     json::array top;
-    for (size_t i = 1; i < position.entries.size(); ++i) top.push_back(token_entry(info, position.entries[i]));
+    for (size_t i = 1; i < position.entries.size(); ++i)
+      top.push_back(token_entry(info, position.entries[i]));
     entry["top_logprobs"] = std::move(top);
     content.push_back(std::move(entry));
   }
@@ -97,7 +109,8 @@ json::value completion_logprobs(const AnswerInfo& info, const Piece& piece) {
     logprobs.push_back(finite(entries.front().logprob));
     json::object top;
     // Two tokens may read the same (halves of characters): the more likely one stays.
-    for (size_t k = 1; k < entries.size(); ++k) top.emplace(token_text(info, entries[k].id), finite(entries[k].logprob));
+    for (size_t k = 1; k < entries.size(); ++k)
+      top.emplace(token_text(info, entries[k].id), finite(entries[k].logprob));
     top.emplace(text, finite(entries.front().logprob));
     tops.push_back(std::move(top));
   }
@@ -107,7 +120,8 @@ json::value completion_logprobs(const AnswerInfo& info, const Piece& piece) {
                       {"top_logprobs", std::move(tops)}};
 }
 
-json::value prompt_logprobs_json(const text::Tokenizer& tokenizer, const std::vector<engine::PositionLogprobs>& positions) {
+json::value prompt_logprobs_json(const text::Tokenizer& tokenizer,
+                                 const std::vector<engine::PositionLogprobs>& positions) {
   AnswerInfo info;
   info.tokenizer = &tokenizer;
   json::array out;
@@ -118,8 +132,9 @@ json::value prompt_logprobs_json(const text::Tokenizer& tokenizer, const std::ve
     }
     json::object o;
     for (const engine::TokenLogprob& t : position.entries) {
-      o.emplace(format("{}", t.id),
-                json::object{{"logprob", finite(t.logprob)}, {"rank", t.rank}, {"decoded_token", token_text(info, t.id)}});
+      o.emplace(format("{}", t.id), json::object{{"logprob", finite(t.logprob)},
+                                                 {"rank", t.rank},
+                                                 {"decoded_token", token_text(info, t.id)}});
     }
     out.push_back(std::move(o));
   }
@@ -129,7 +144,8 @@ json::value prompt_logprobs_json(const text::Tokenizer& tokenizer, const std::ve
 std::string chunk_json(const AnswerInfo& info, const Piece& p, const std::optional<Usage>& usage) {
   std::string out;
   append_head(out, info, chunk_object(info));
-  if (info.chat && p.prompt_ids) out += ",\"prompt_token_ids\":" + json::dump(ids_json(*p.prompt_ids));
+  if (info.chat && p.prompt_ids)
+    out += ",\"prompt_token_ids\":" + json::dump(ids_json(*p.prompt_ids));
   out += format(",\"choices\":[{{\"index\":{}", p.index);
   if (info.chat) {
     out += ",\"delta\":{";
@@ -156,7 +172,8 @@ std::string usage_chunk_json(const AnswerInfo& info, const Usage& usage) {
   return out;
 }
 
-std::string whole_json(const AnswerInfo& info, const std::vector<Piece>& pieces, const Usage& usage) {
+std::string whole_json(const AnswerInfo& info, const std::vector<Piece>& pieces,
+                       const Usage& usage) {
   std::string out;
   append_head(out, info, info.chat ? "chat.completion" : "text_completion");
   out += ",\"choices\":[";
@@ -164,7 +181,8 @@ std::string whole_json(const AnswerInfo& info, const std::vector<Piece>& pieces,
     if (&p != &pieces.front()) out += ',';
     out += format("{{\"index\":{}", p.index);
     if (info.chat) {
-      out += ",\"message\":{\"role\":" + json::quote(info.role) + ",\"content\":" + json::quote(p.text) + ",\"refusal\":null}";
+      out += ",\"message\":{\"role\":" + json::quote(info.role) +
+             ",\"content\":" + json::quote(p.text) + ",\"refusal\":null}";
     } else {
       out += ",\"text\":" + json::quote(p.text);
     }
@@ -175,7 +193,8 @@ std::string whole_json(const AnswerInfo& info, const std::vector<Piece>& pieces,
   if (info.chat && !pieces.empty()) {
     const Piece& p = pieces.front();
     if (p.prompt_ids) out += ",\"prompt_token_ids\":" + json::dump(ids_json(*p.prompt_ids));
-    if (!p.prompt_logprobs.is_null()) out += ",\"prompt_logprobs\":" + json::dump(p.prompt_logprobs);
+    if (!p.prompt_logprobs.is_null())
+      out += ",\"prompt_logprobs\":" + json::dump(p.prompt_logprobs);
   }
   out += '}';
   return out;

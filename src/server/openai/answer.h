@@ -1,4 +1,5 @@
-// Answers as JSON: whole ones, the chunks of a stream, token log-probabilities. Pure functions of plain data, called on the text pool.
+// Answers as JSON: whole ones, the chunks of a stream, token log-probabilities. Pure functions of
+// plain data, called on the text pool.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -17,8 +18,8 @@ struct AnswerInfo {
   int64_t created = 0;
   std::string role = "assistant";
   bool return_token_ids = false, tokens_as_ids = false;
-  bool logprobs = false;               // false: null
-  bool usage_in_chunks = false;        // each chunk has "usage", null but for continuous usage
+  bool logprobs = false;         // false: null
+  bool usage_in_chunks = false;  // each chunk has "usage", null but for continuous usage
   const text::Tokenizer* tokenizer = nullptr;
 };
 
@@ -41,16 +42,21 @@ struct Piece {
   json::value prompt_logprobs;                     // null: not asked for
 };
 
-std::string chunk_json(const AnswerInfo& info, const Piece& piece, const std::optional<Usage>& usage);
+std::string chunk_json(const AnswerInfo& info, const Piece& piece,
+                       const std::optional<Usage>& usage);
 std::string usage_chunk_json(const AnswerInfo& info, const Usage& usage);
-std::string whole_json(const AnswerInfo& info, const std::vector<Piece>& pieces, const Usage& usage);
+std::string whole_json(const AnswerInfo& info, const std::vector<Piece>& pieces,
+                       const Usage& usage);
 
 // {"token", "logprob", "bytes", "top_logprobs"} a position.
 json::value chat_logprobs(const AnswerInfo& info, const Piece& piece);
-// {"text_offset", "token_logprobs", "tokens", "top_logprobs"}; a position without entries (the first prompt token) has nulls.
+// {"text_offset", "token_logprobs", "tokens", "top_logprobs"}; a position without entries (the
+// first prompt token) has nulls.
 json::value completion_logprobs(const AnswerInfo& info, const Piece& piece);
-// vLLM's "prompt_logprobs": null for the first token, then {"<id>": {"logprob", "rank", "decoded_token"}}.
-json::value prompt_logprobs_json(const text::Tokenizer& tokenizer, const std::vector<engine::PositionLogprobs>& positions);
+// vLLM's "prompt_logprobs": null for the first token, then {"<id>": {"logprob", "rank",
+// "decoded_token"}}.
+json::value prompt_logprobs_json(const text::Tokenizer& tokenizer,
+                                 const std::vector<engine::PositionLogprobs>& positions);
 
 int64_t count_code_points(std::string_view utf8);
 

@@ -10,44 +10,59 @@ namespace {
 std::optional<ApiError> check_part(const json::value& part, const std::string& name) {
   const json::object* o = part.if_object();
   if (part.is_string()) return std::nullopt;  // vLLM takes plain strings as text parts
-  if (!o) return bad_request(name, format("{} must be an object, got {}", name, json::kind_name(part)));
+  if (!o)
+    return bad_request(name, format("{} must be an object, got {}", name, json::kind_name(part)));
   const json::value* type = json::find(*o, "type");
-  if (!type || !type->is_string()) return bad_request(name + ".type", format("{}.type must be a string", name));
+  if (!type || !type->is_string())
+    return bad_request(name + ".type", format("{}.type must be a string", name));
   const std::string_view kind = json::view(type->get_string());
   if (kind == "text" || kind == "input_text" || kind == "output_text") {
     const json::value* text = json::find(*o, "text");
-    if (!text || !text->is_string()) return bad_request(name + ".text", format("{}.text must be a string", name));
+    if (!text || !text->is_string())
+      return bad_request(name + ".text", format("{}.text must be a string", name));
     return std::nullopt;
   }
   if (kind == "refusal") {
     const json::value* text = json::find(*o, "refusal");
-    if (!text || !text->is_string()) return bad_request(name + ".refusal", format("{}.refusal must be a string", name));
+    if (!text || !text->is_string())
+      return bad_request(name + ".refusal", format("{}.refusal must be a string", name));
     return std::nullopt;
   }
-  return not_supported(name + ".type", format("content parts of type {} are not supported: this model reads text only",
-                                              json::quote(kind.substr(0, 64))));
+  return not_supported(
+      name + ".type",
+      format("content parts of type {} are not supported: this model reads text only",
+             json::quote(kind.substr(0, 64))));
 }
 
 std::optional<ApiError> check_message(const json::value& message, const std::string& name) {
   const json::object* o = message.if_object();
-  if (!o) return bad_request(name, format("{} must be an object, got {}", name, json::kind_name(message)));
+  if (!o)
+    return bad_request(name,
+                       format("{} must be an object, got {}", name, json::kind_name(message)));
   const json::value* role = json::find(*o, "role");
-  if (!role || !role->is_string() || role->get_string().empty()) return bad_request(name + ".role", format("{}.role must be a string", name));
+  if (!role || !role->is_string() || role->get_string().empty())
+    return bad_request(name + ".role", format("{}.role must be a string", name));
   const json::value* content = json::find(*o, "content");
   const std::string_view who = json::view(role->get_string());
   if (!content) {
-    if (who == "user" || who == "system" || who == "developer") return bad_request(name + ".content", format("{}.content is required for role {}", name, who));
+    if (who == "user" || who == "system" || who == "developer")
+      return bad_request(name + ".content",
+                         format("{}.content is required for role {}", name, who));
   } else if (const json::array* parts = content->if_array()) {
     for (size_t i = 0; i < parts->size(); ++i) {
       if (auto error = check_part((*parts)[i], format("{}.content[{}]", name, i))) return error;
     }
   } else if (!content->is_string()) {
-    return bad_request(name + ".content", format("{}.content must be a string or an array of parts, got {}", name, json::kind_name(*content)));
+    return bad_request(name + ".content",
+                       format("{}.content must be a string or an array of parts, got {}", name,
+                              json::kind_name(*content)));
   }
   if (const json::value* calls = json::find(*o, "tool_calls"); calls && !calls->is_array()) {
     return bad_request(name + ".tool_calls", format("{}.tool_calls must be an array", name));
   }
-  if (json::find(*o, "audio")) return not_supported(name + ".audio", "audio in messages is not supported: this model reads text only");
+  if (json::find(*o, "audio"))
+    return not_supported(name + ".audio",
+                         "audio in messages is not supported: this model reads text only");
   return std::nullopt;
 }
 
@@ -59,7 +74,8 @@ void parse_messages(Fields& f, ChatRequest& out) {
   }
   if (messages->empty()) return f.fail("messages", "messages must hold at least one message");
   for (size_t i = 0; i < messages->size(); ++i) {
-    if (auto error = check_message((*messages)[i], format("messages[{}]", i))) return f.fail(std::move(*error));
+    if (auto error = check_message((*messages)[i], format("messages[{}]", i)))
+      return f.fail(std::move(*error));
   }
   out.messages = *messages;
 }
@@ -70,21 +86,30 @@ void parse_tools(Fields& f, ChatRequest& out) {
       const json::object* tool = (*tools)[i].if_object();
       const json::value* type = tool ? json::find(*tool, "type") : nullptr;
       const json::value* function = tool ? json::find(*tool, "function") : nullptr;
-      const json::value* name = function && function->is_object() ? json::find(function->get_object(), "name") : nullptr;
-      const bool ok = type && type->is_string() && json::view(type->get_string()) == "function" && name && name->is_string();
-      if (!ok) return f.fail("tools", format("tools[{}] must be {{\"type\": \"function\", \"function\": {{\"name\": …}}}}", i));
+      const json::value* name =
+          function && function->is_object() ? json::find(function->get_object(), "name") : nullptr;
+      const bool ok = type && type->is_string() && json::view(type->get_string()) == "function" &&
+                      name && name->is_string();
+      if (!ok)
+        return f.fail(
+            "tools",
+            format("tools[{}] must be {{\"type\": \"function\", \"function\": {{\"name\": …}}}}",
+                   i));
     }
     out.tools = *tools;
   }
   const json::value* choice = f.any("tool_choice");
   if (!choice) return;
-  const std::string_view mode = choice->is_string() ? json::view(choice->get_string()) : std::string_view();
+  const std::string_view mode =
+      choice->is_string() ? json::view(choice->get_string()) : std::string_view();
   if (mode == "none") {
     out.tool_choice_none = true;
   } else if (mode == "auto") {
     if (!out.tools) f.fail("tool_choice", "tool_choice \"auto\" needs tools");
   } else if (mode == "required" || choice->is_object()) {
-    f.fail(not_supported("tool_choice", "tool_choice can be \"none\" or \"auto\": answers cannot be bound to a tool call yet"));
+    f.fail(not_supported(
+        "tool_choice",
+        "tool_choice can be \"none\" or \"auto\": answers cannot be bound to a tool call yet"));
   } else {
     f.fail("tool_choice", "tool_choice must be \"none\", \"auto\", \"required\" or an object");
   }
@@ -94,7 +119,8 @@ void parse_template_fields(Fields& f, const ParseContext& c, ChatRequest& out) {
   const auto add_prompt = f.boolean("add_generation_prompt");
   out.continue_final_message = f.boolean("continue_final_message").value_or(false);
   if (out.continue_final_message && add_prompt.value_or(false)) {
-    f.fail("continue_final_message", "continue_final_message and add_generation_prompt cannot both be true");
+    f.fail("continue_final_message",
+           "continue_final_message and add_generation_prompt cannot both be true");
   }
   out.add_generation_prompt = add_prompt.value_or(!out.continue_final_message);
   out.template_kwargs = c.options.default_chat_template_kwargs;
@@ -104,28 +130,36 @@ void parse_template_fields(Fields& f, const ParseContext& c, ChatRequest& out) {
   if (const json::array* documents = f.array("documents")) out.documents = *documents;
   if (const auto source = f.string("chat_template")) {
     if (!c.options.trust_request_chat_template) {
-      f.fail("chat_template", "a template in the request is refused unless the server runs with --trust-request-chat-template");
+      f.fail("chat_template",
+             "a template in the request is refused unless the server runs with "
+             "--trust-request-chat-template");
     } else if (source->size() > kMaxTemplateBytes) {
-      f.fail("chat_template", format("chat_template has {} bytes, the limit is {}", source->size(), kMaxTemplateBytes));
+      f.fail("chat_template", format("chat_template has {} bytes, the limit is {}", source->size(),
+                                     kMaxTemplateBytes));
     } else {
       out.chat_template = *source;
     }
   }
-  // A template variable for the models that know it; "none" also switches thinking off where that is the template's own word for it.
+  // A template variable for the models that know it; "none" also switches thinking off where that
+  // is the template's own word for it.
   if (const auto effort = f.string("reasoning_effort")) {
     const text::ChatTemplate* t = c.model.chat_template.get();
     if (t && t->mentions("reasoning_effort")) {
       out.template_kwargs["reasoning_effort"] = *effort;
     } else if (t && t->mentions("enable_thinking")) {
-      if (!out.template_kwargs.contains("enable_thinking")) out.template_kwargs["enable_thinking"] = *effort != "none";
+      if (!out.template_kwargs.contains("enable_thinking"))
+        out.template_kwargs["enable_thinking"] = *effort != "none";
     } else {
-      f.fail(not_supported("reasoning_effort", "reasoning_effort is not supported: this model's chat template knows no such setting"));
+      f.fail(not_supported(
+          "reasoning_effort",
+          "reasoning_effort is not supported: this model's chat template knows no such setting"));
     }
   }
 }
 
 void parse_chat_logprobs(Fields& f, const ParseContext& c, ChatRequest& out) {
-  const int64_t limit = c.model.max_logprobs < 0 ? c.model.tokenizer->vocab_size() : c.model.max_logprobs;
+  const int64_t limit =
+      c.model.max_logprobs < 0 ? c.model.tokenizer->vocab_size() : c.model.max_logprobs;
   const bool wanted = f.boolean("logprobs").value_or(false);
   const auto top = f.integer("top_logprobs", 0, limit);
   if (top && *top > 0 && !wanted) f.fail("top_logprobs", "top_logprobs needs logprobs to be true");
@@ -134,7 +168,8 @@ void parse_chat_logprobs(Fields& f, const ParseContext& c, ChatRequest& out) {
 
 }  // namespace
 
-std::optional<ApiError> parse_chat_request(const json::object& body, const ParseContext& c, ChatRequest& out) {
+std::optional<ApiError> parse_chat_request(const json::object& body, const ParseContext& c,
+                                           ChatRequest& out) {
   Fields f(body);
   parse_shared_fields(f, c, out);
   parse_messages(f, out);
@@ -153,7 +188,8 @@ std::optional<ApiError> parse_chat_request(const json::object& body, const Parse
   f.refuse("web_search_options", "there is no web search");
   f.refuse("verbosity", "the model has no such setting", "medium");
   f.refuse("include_reasoning", "reasoning is not told apart from the answer yet", true);
-  f.accept("parallel_tool_calls");  // tool calls are not parsed yet: the text holds as many as the model writes
+  f.accept("parallel_tool_calls");  // tool calls are not parsed yet: the text holds as many as the
+                                    // model writes
   out.unknown_fields = f.unknown();
   return f.error();
 }

@@ -18,7 +18,8 @@ ApiError from_status(const Status& status, std::string param) {
   const bool ours = status.code() == Code::kInternal || status.code() == Code::kDataLoss;
   if (ours) {
     log_error("request failed: {}", status.message());
-    return {500, "the server failed on this request; its log says why", std::move(param), "internal_error"};
+    return {500, "the server failed on this request; its log says why", std::move(param),
+            "internal_error"};
   }
   const int http = status.code() == Code::kUnsupported ? 400 : http_status(status.code());
   std::string code;
@@ -30,20 +31,31 @@ ApiError from_status(const Status& status, std::string param) {
 
 std::string_view error_type(int status) {
   switch (status) {
-    case 401: return "authentication_error";
-    case 403: return "permission_error";
-    case 404: return "not_found_error";
-    case 429: return "rate_limit_error";
-    case 500: return "server_error";
-    case 503: return "service_unavailable_error";
-    case 504: return "timeout_error";
-    default: return status >= 500 ? "server_error" : "invalid_request_error";
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 429:
+      return "rate_limit_error";
+    case 500:
+      return "server_error";
+    case 503:
+      return "service_unavailable_error";
+    case 504:
+      return "timeout_error";
+    default:
+      return status >= 500 ? "server_error" : "invalid_request_error";
   }
 }
 
 std::string error_json(const ApiError& error) {
-  const auto text_or_null = [](const std::string& s) { return s.empty() ? json::value(nullptr) : json::value(s); };
-  // A message may quote client bytes (a template's raise_exception, a field name): never invalid UTF-8 outside.
+  const auto text_or_null = [](const std::string& s) {
+    return s.empty() ? json::value(nullptr) : json::value(s);
+  };
+  // A message may quote client bytes (a template's raise_exception, a field name): never invalid
+  // UTF-8 outside.
   json::object body{{"message", repair_utf8(error.message)},
                     {"type", error_type(error.status)},
                     {"param", text_or_null(error.param)},

@@ -1,4 +1,5 @@
-// ApiError: a refusal in OpenAI's form, {"error": {"message", "type", "param", "code"}}. Every error body of the server is made here.
+// ApiError: a refusal in OpenAI's form, {"error": {"message", "type", "param", "code"}}. Every
+// error body of the server is made here.
 #pragma once
 #include <optional>
 #include <string>
@@ -17,12 +18,14 @@ struct ApiError {
 };
 
 ApiError bad_request(std::string param, std::string message, std::string code = {});
-// A field that is valid in the API and not done here. kUnsupported would be 501 elsewhere; a request field is the client's to drop.
+// A field that is valid in the API and not done here. kUnsupported would be 501 elsewhere; a
+// request field is the client's to drop.
 ApiError not_supported(std::string param, std::string message);
-// kInvalidArgument and kUnsupported become 400, kInternal's and kDataLoss' messages stay in the log.
+// kInvalidArgument and kUnsupported become 400, kInternal's and kDataLoss' messages stay in the
+// log.
 ApiError from_status(const Status& status, std::string param = {});
 
-std::string error_json(const ApiError& error);  // {"error": {…}}
+std::string error_json(const ApiError& error);   // {"error": {…}}
 Response error_response(const ApiError& error);  // with Retry-After where the status wants it
 std::string_view error_type(int status);
 

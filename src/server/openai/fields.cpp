@@ -33,7 +33,8 @@ std::optional<int64_t> Fields::integer(std::string_view name, int64_t min, int64
   }
   const std::optional<int64_t> i = as_integer(*v);
   if (!i || *i < min || *i > max) {
-    fail(name, format("{} must be an integer from {} to {}, got {}", full_name(name), min, max, json::dump(*v)));
+    fail(name, format("{} must be an integer from {} to {}, got {}", full_name(name), min, max,
+                      json::dump(*v)));
     return std::nullopt;
   }
   return i;
@@ -48,7 +49,8 @@ std::optional<double> Fields::number(std::string_view name, double min, double m
   }
   const double d = v->to_number<double>();
   if (!(d >= min && d <= max)) {
-    fail(name, format("{} must be from {} to {}, got {}", full_name(name), python_repr(min), python_repr(max), json::dump(*v)));
+    fail(name, format("{} must be from {} to {}, got {}", full_name(name), python_repr(min),
+                      python_repr(max), json::dump(*v)));
     return std::nullopt;
   }
   return d;
@@ -97,7 +99,8 @@ void Fields::refuse(std::string_view name, std::string_view why, const json::val
 std::vector<std::string> Fields::unknown() const {
   std::vector<std::string> names;
   for (const auto& member : object_) {
-    if (!seen_.contains(std::string_view(member.key().data(), member.key().size()))) names.emplace_back(member.key().data(), member.key().size());
+    if (!seen_.contains(std::string_view(member.key().data(), member.key().size())))
+      names.emplace_back(member.key().data(), member.key().size());
   }
   return names;
 }

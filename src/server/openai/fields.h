@@ -1,5 +1,6 @@
-// Fields: reads a JSON request object field by field. The first wrong field is kept as an ApiError with its name, type and range; null is the
-// same as absent (clients send both); what was never asked for is listed by unknown(). One object a request, on the text pool.
+// Fields: reads a JSON request object field by field. The first wrong field is kept as an ApiError
+// with its name, type and range; null is the same as absent (clients send both); what was never
+// asked for is listed by unknown(). One object a request, on the text pool.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -15,11 +16,13 @@ namespace moestro::server::openai {
 
 class Fields {
  public:
-  explicit Fields(const json::object& object, std::string path = {}) : object_(object), path_(std::move(path)) {}
+  explicit Fields(const json::object& object, std::string path = {})
+      : object_(object), path_(std::move(path)) {}
 
   // nullptr: absent or null.
   const json::value* any(std::string_view name);
-  std::optional<int64_t> integer(std::string_view name, int64_t min, int64_t max);  // 3.0 counts as 3
+  std::optional<int64_t> integer(std::string_view name, int64_t min,
+                                 int64_t max);  // 3.0 counts as 3
   std::optional<double> number(std::string_view name, double min, double max);
   std::optional<bool> boolean(std::string_view name);
   std::optional<std::string> string(std::string_view name);
@@ -34,9 +37,13 @@ class Fields {
   void fail(ApiError error) {
     if (!error_) error_ = std::move(error);
   }
-  void fail(std::string_view name, std::string message) { fail(bad_request(full_name(name), std::move(message))); }
+  void fail(std::string_view name, std::string message) {
+    fail(bad_request(full_name(name), std::move(message)));
+  }
   const std::optional<ApiError>& error() const { return error_; }
-  std::string full_name(std::string_view name) const { return path_.empty() ? std::string(name) : path_ + "." + std::string(name); }
+  std::string full_name(std::string_view name) const {
+    return path_.empty() ? std::string(name) : path_ + "." + std::string(name);
+  }
   std::vector<std::string> unknown() const;
 
  private:

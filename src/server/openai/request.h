@@ -1,5 +1,6 @@
-// The requests of /v1/chat/completions and /v1/completions as native structs: JSON of a request ends here. parse_* check every field that the
-// APIs of OpenAI and vLLM document: it is honoured, harmless by nature, or refused with a reason; unknown fields are listed, as vLLM does.
+// The requests of /v1/chat/completions and /v1/completions as native structs: JSON of a request
+// ends here. parse_* check every field that the APIs of OpenAI and vLLM document: it is honoured,
+// harmless by nature, or refused with a reason; unknown fields are listed, as vLLM does.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -17,20 +18,22 @@ namespace moestro::server::openai {
 
 // What both endpoints have.
 struct GenerateRequest {
-  std::string model;                    // empty: the served one
-  std::string request_id;               // the body's own "request_id"; empty: none
-  int32_t n = 1;                        // choices a prompt
+  std::string model;       // empty: the served one
+  std::string request_id;  // the body's own "request_id"; empty: none
+  int32_t n = 1;           // choices a prompt
   bool stream = false, include_usage = false, continuous_usage = false;
-  engine::SamplingParams sampling;      // max_tokens is set once the prompt's length is known
-  std::optional<int64_t> max_tokens;    // 0: echo only
+  engine::SamplingParams sampling;    // max_tokens is set once the prompt's length is known
+  std::optional<int64_t> max_tokens;  // 0: echo only
   std::vector<std::string> stop;
   bool include_stop_in_output = false;
   bool skip_special_tokens = true;
-  bool add_special_tokens = false;      // to the prompt
+  bool add_special_tokens = false;  // to the prompt
   bool echo = false;
   bool return_token_ids = false, tokens_as_ids = false;
-  bool return_prompt_logprobs = false;  // sampling.prompt_logprobs is also set by echo with logprobs
-  std::optional<int64_t> truncate_prompt_tokens;  // keep the last k; -1: as many as the context holds
+  bool return_prompt_logprobs =
+      false;  // sampling.prompt_logprobs is also set by echo with logprobs
+  std::optional<int64_t>
+      truncate_prompt_tokens;  // keep the last k; -1: as many as the context holds
   int32_t priority = 0;
   std::vector<std::string> unknown_fields;
 };
@@ -40,11 +43,11 @@ struct CompletionRequest : GenerateRequest {
 };
 
 struct ChatRequest : GenerateRequest {
-  json::array messages;                 // not empty; roles and content parts checked
-  std::optional<json::array> tools;     // not empty
+  json::array messages;              // not empty; roles and content parts checked
+  std::optional<json::array> tools;  // not empty
   bool tool_choice_none = false;
   std::optional<json::array> documents;
-  json::object template_kwargs;         // the server's defaults with the request's own over them
+  json::object template_kwargs;  // the server's defaults with the request's own over them
   std::optional<std::string> chat_template;
   bool add_generation_prompt = true;
   bool continue_final_message = false;
@@ -55,8 +58,11 @@ struct ParseContext {
   const config::ServerOptions& options;
 };
 
-std::optional<ApiError> parse_completion_request(const json::object& body, const ParseContext& context, CompletionRequest& out);
-std::optional<ApiError> parse_chat_request(const json::object& body, const ParseContext& context, ChatRequest& out);
+std::optional<ApiError> parse_completion_request(const json::object& body,
+                                                 const ParseContext& context,
+                                                 CompletionRequest& out);
+std::optional<ApiError> parse_chat_request(const json::object& body, const ParseContext& context,
+                                           ChatRequest& out);
 
 // The part that both share; reads its fields from `fields` and leaves errors there.
 void parse_shared_fields(Fields& fields, const ParseContext& context, GenerateRequest& out);
