@@ -129,6 +129,42 @@ TEST(PublishedTemplates, LongConversationIsFast) {
   EXPECT_LT(best, 0.05);  // about 0.1 ms on an idle machine; the limit leaves room for sanitizers
 }
 
+// Every construct, filter, test and method; expected results from python3-jinja2 (compare_jinja.py
+// --write).
+TEST(Constructs, MatchPythonJinja) {
+  std::ifstream lines(std::string(MOESTRO_SOURCE_DIR) + "/tests/templates/constructs.jsonl");
+  ASSERT_TRUE(lines);
+  std::string line;
+  ASSERT_TRUE(std::getline(lines, line));
+  const json::value setup = json::parse(line).value();
+  json::object kwargs = setup.at("context").get_object();
+  const json::value messages = kwargs.at("messages");
+  kwargs.erase("messages");
+  Input input;
+  input.messages = &messages;
+  input.kwargs = &kwargs;
+  input.now = setup.at("now").get_int64();
+  size_t rendered = 0, refused = 0;
+  while (std::getline(lines, line)) {
+    const json::value row = json::parse(line).value();
+    SCOPED_TRACE(line);
+    const auto tmpl = ChatTemplate::compile(json::view(row.at("source").get_string()));
+    const auto text = tmpl.ok() ? (*tmpl)->render(input) : Result<std::string>(tmpl.status());
+    if (row.as_object().contains("error")) {
+      EXPECT_FALSE(text.ok()) << *text;
+      ++refused;
+    } else {
+      EXPECT_TRUE(text.ok()) << text.status().message();
+      if (text.ok()) {
+        EXPECT_EQ(*text, json::view(row.at("output").get_string()));
+      }
+      ++rendered;
+    }
+  }
+  EXPECT_GT(rendered, 150u);
+  EXPECT_GT(refused, 80u);
+}
+
 TEST(Hostile, EveryBudgetEndsInAMessage) {
   const auto expect = [](std::string_view source, std::string_view part,
                          const Limits& limits = {}) {

@@ -3,6 +3,7 @@
 compares the bytes. Exit 77 (skipped) when jinja2 is not installed.
 
     compare_jinja.py --driver PATH [--count 2400] [--seed 1] [--show 10]
+    compare_jinja.py --write constructs.jsonl      # the chosen templates with Python's results, for the unit test
 
 Where Python refuses, the driver must refuse too, and the other way round. Left out of the comparison: what Jinja2 shows
 as an address, and integers beyond 64 bits.
@@ -303,7 +304,8 @@ def comparable(source, expected):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--driver", required=True)
+    parser.add_argument("--driver")
+    parser.add_argument("--write")
     parser.add_argument("--count", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", type=int, default=10)
@@ -316,6 +318,15 @@ def main():
         want = render(env, source, json.loads(json.dumps(CONTEXT)))
         sources.append(source)
         expected.append(want if comparable(source, want) else None)
+    if args.write:
+        with open(args.write, "w") as f:
+            f.write(json.dumps({"context": CONTEXT, "now": NOW}, ensure_ascii=False) + "\n")
+            for source, want in zip(sources, expected):
+                if want is not None:
+                    f.write(json.dumps({"source": source, **want}, ensure_ascii=False) + "\n")
+        return 0
+    if not args.driver:
+        parser.error("--driver is needed")
     while random_count < args.count:
         generator = Generator(rng)
         source = generator.body(rng.randint(1, 3)) if rng.random() < 0.7 else generator.out(generator.any(4))

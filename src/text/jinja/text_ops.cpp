@@ -45,6 +45,7 @@ bool is_line_break(char32_t c) {
 size_t find_text(Heap& heap, std::string_view text, std::string_view wanted, size_t from) {
   if (from > text.size()) return std::string_view::npos;
   if (wanted.empty()) return from;
+  if (wanted.size() > text.size() - from) return std::string_view::npos;
   const void* at = memmem(text.data() + from, text.size() - from, wanted.data(), wanted.size());
   const size_t found =
       at ? static_cast<size_t>(static_cast<const char*>(at) - text.data()) : std::string_view::npos;

@@ -458,8 +458,9 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
         fail(format("'in <string>' requires string as left operand, not {}", type_name(item)));
       }
       heap.step_bytes(container.length);
-      return item.length == 0 || memmem(container.s, container.length, item.s, item.length) !=
-                                     nullptr;  // linear, unlike string_view::find
+      return item.length == 0 || (item.length <= container.length &&
+                                  memmem(container.s, container.length, item.s, item.length) !=
+                                      nullptr);  // linear, unlike string_view::find
     case Type::kDict:
       return container.dict->find(heap, item) != nullptr;
     case Type::kDictView: {
