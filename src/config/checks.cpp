@@ -9,9 +9,6 @@ Status check_server(const Options& o) {
   if (o.log.enable_log_outputs && !o.log.enable_log_requests) {
     return invalid_argument("--enable-log-outputs needs --enable-log-requests");
   }
-  if (o.server.enable_auto_tool_choice && !o.server.tool_call_parser) {
-    return invalid_argument("--enable-auto-tool-choice needs --tool-call-parser");
-  }
   if (o.server.fingerprint_mode == "custom" && !o.server.fingerprint_value) {
     return invalid_argument("--fingerprint-mode custom needs --fingerprint-value");
   }

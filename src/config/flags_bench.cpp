@@ -304,17 +304,16 @@ constexpr Flag kBench[] = {
              MOESTRO_FIELD(bench.output_json))
         .on(kBenchVerbs | kBenchStartupVerb)
         .common(),
-    honoured("--disable-detokenize", kSwitch, "false", "Leave out turning ids into text",
-             MOESTRO_FIELD(bench.disable_detokenize))
-        .on(Verb::kBenchLatency | Verb::kBenchThroughput),
+    no_effect("--disable-detokenize", kSwitch, "false", "Leave out turning ids into text",
+              "benchmarks never do")
+        .on(kBenchVerbs),
     refused("--backend", kText, "vllm",
             "Request protocol (serve) or engine entry (throughput) to measure", "this engine only")
         .choices("vllm|hf|mii|vllm-chat")
         .on(Verb::kBenchThroughput),
-    honoured("--dataset-name", kText, "", "Workload; only random token ids",
-             MOESTRO_FIELD(bench.dataset_name))
-        .on(Verb::kBenchThroughput)
-        .choices("random"),
+    no_effect("--dataset-name", kText, "random", "Workload", kNoDataSet)
+        .choices("random")
+        .on(Verb::kBenchThroughput),
     refused("--dataset", kText, "", "Older name for a ShareGPT file path (deprecated)", kNoDataSet)
         .deprecated("--dataset-path")
         .on(Verb::kBenchThroughput),

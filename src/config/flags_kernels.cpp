@@ -33,13 +33,16 @@ constexpr Flag kKernel[] = {
     no_effect("--enable-bf16x3-router-gemm", kPair, "false",
               "Experimental router matrix product on SM100",
               "the plan chooses kernels; see explain"),
-    honoured("--moe-backend", kWord, "auto",
-             "Kernel family for experts; only auto here, single kernels are forced with --kernel",
-             MOESTRO_FIELD(moe.moe_backend))
-        .choices("auto"),
-    honoured("--linear-backend", kWord, "auto", "Kernel family for linear layers; only auto here",
-             MOESTRO_FIELD(moe.linear_backend))
-        .choices("auto"),
+    refused("--moe-backend", kWord, "auto", "Kernel family for experts",
+            "the plan chooses, see explain; --kernel forces one")
+        .choices("aiter|auto|batched_triton|cutlass|deep_gemm|deep_gemm_mega_moe|emulation|"
+                 "flashinfer_b12x|flashinfer_cutedsl|flashinfer_cutlass|flashinfer_trtllm|flydsl|"
+                 "hpc|humming|marlin|triton|triton_unfused"),
+    refused("--linear-backend", kWord, "auto", "Kernel family for quantised linear layers",
+            "the plan chooses, see explain; --kernel forces one")
+        .choices("aiter|auto|b12x|conch|cutlass|deep_gemm|emulation|exllama|fbgemm|flashinfer_b12x|"
+                 "flashinfer_cudnn|flashinfer_cutedsl|flashinfer_cutlass|flashinfer_trtllm|humming|"
+                 "machete|marlin|torch|triton|xpu|xpu_woq"),
 };
 
 constexpr Flag kAttention[] = {

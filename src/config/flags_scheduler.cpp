@@ -28,8 +28,8 @@ constexpr Flag kScheduler[] = {
         .common(),
     refused("--long-prefill-token-threshold", kInt, "0",
             "Cap on the tokens of one prompt in a step; 0 is none", "not built yet"),
-    honoured("--scheduling-policy", kText, "fcfs", "Order of waiting requests",
-             MOESTRO_FIELD(scheduler.policy))
+    no_effect("--scheduling-policy", kText, "fcfs", "Order of waiting requests",
+              "a request's priority always counts; among equals the first comes first")
         .choices("fcfs|priority"),
     honoured("--enable-chunked-prefill", kPair, "",
              "Split a long prompt over steps; on unless switched off",

@@ -96,7 +96,7 @@ constexpr Flag kFrontend[] = {
         .nullable()
         .on(kFrontVerbs),
     honoured("--max-log-len", kInt, "",
-             "Cut prompts and answers in the log after this many characters",
+             "Cut prompts and answers in the log after so many characters; 1024 unless given",
              MOESTRO_FIELD(log.max_log_len))
         .at_least(0)
         .nullable()
@@ -116,8 +116,8 @@ constexpr Flag kFrontend[] = {
              "Send usage with every answer, streams too",
              MOESTRO_FIELD(server.enable_force_include_usage))
         .on(kFrontVerbs),
-    honoured("--enable-tokenizer-info-endpoint", kPair, "false", "Offer /tokenizer_info",
-             MOESTRO_FIELD(server.enable_tokenizer_info_endpoint))
+    refused("--enable-tokenizer-info-endpoint", kPair, "false", "Offer /tokenizer_info",
+            "there is no such endpoint")
         .on(kFrontVerbs),
     honoured("--enable-log-outputs", kPair, "false",
              "Log answers as well; needs --enable-log-requests",
@@ -212,8 +212,8 @@ constexpr Flag kFrontend[] = {
         .nullable(),
     refused("--middleware", kAppend, "", "Import path of an ASGI middleware; repeat to add more",
             "Python middleware cannot be loaded"),
-    honoured("--enable-request-id-headers", kPair, "false", "Answer with X-Request-Id",
-             MOESTRO_FIELD(server.enable_request_id_headers)),
+    no_effect("--enable-request-id-headers", kPair, "false", "Answer with X-Request-Id",
+              "it is always sent"),
     no_effect("--disable-fastapi-docs", kPair, "false",
               "Remove the OpenAPI and documentation pages", "no documentation pages are served"),
     honoured("--h11-max-incomplete-event-size", kInt, "65536",

@@ -43,7 +43,6 @@ struct SchedulerOptions {
   std::optional<int64_t> max_num_seqs;            // running requests
   int64_t max_waiting = 1024;                     // queued requests before the server answers 429
   std::optional<bool> enable_chunked_prefill;     // unset: on
-  std::string policy = "fcfs";                    // fcfs, priority
   // What running requests get when the server is told to stop; unset: kDefaultDrainSeconds.
   std::optional<int64_t> shutdown_timeout_s;
 };
@@ -53,22 +52,15 @@ struct ParallelOptions {
   int64_t tensor_parallel_size = 1;
   int64_t data_parallel_size = 1;
   int64_t pipeline_parallel_size = 1;
-  bool enable_expert_parallel = false;
   std::optional<int64_t> threads;  // unset: every processor this process may use
   bool pin_threads = true;
 };
 
 // Which kernels may be chosen, for experts and for everything else.
 struct MoeOptions {
-  std::string moe_backend = "auto";
-  std::string linear_backend = "auto";
   std::string isa = "auto";  // auto: what the processor has; else a comma list that limits it
   std::vector<std::string> kernels;  // "op=name", force one kernel of an op
   bool strict = false;               // a substitution is an error
-};
-
-struct SpeculativeOptions {
-  json::object config;  // --speculative-config; empty: off
 };
 
 // HTTP front end.
@@ -90,16 +82,11 @@ struct ServerOptions {
   json::object default_chat_template_kwargs;
   bool trust_request_chat_template = false;
   std::string response_role = "assistant";
-  bool enable_auto_tool_choice = false;
   bool exclude_tools_when_tool_choice_none = false;
-  std::optional<std::string> tool_call_parser;
-  std::string reasoning_parser;
   bool return_tokens_as_token_ids = false;
   bool enable_prompt_tokens_details = false;
   bool enable_force_include_usage = false;
   bool enable_server_load_tracking = false;
-  bool enable_request_id_headers = false;
-  bool enable_tokenizer_info_endpoint = false;
   std::string fingerprint_mode = "full";  // full, hash, custom, none
   std::optional<std::string> fingerprint_value;
 
@@ -151,12 +138,10 @@ struct BenchOptions {
   int64_t num_iters_warmup = 10;
   int64_t num_prompts = 1000;
   int64_t num_warmups = 0;
-  std::optional<std::string> dataset_name;  // random
   int64_t random_input_len = 1024;
   int64_t random_output_len = 128;
   double random_range_ratio = 0;
   int64_t random_prefix_len = 0;
-  bool disable_detokenize = false;
   std::optional<std::string> output_json;  // result file
 };
 
@@ -173,7 +158,6 @@ struct Options {
   SchedulerOptions scheduler;
   ParallelOptions parallel;
   MoeOptions moe;
-  SpeculativeOptions speculative;
   ServerOptions server;
   LogOptions log;
   GenerateOptions generate;
