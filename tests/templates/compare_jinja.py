@@ -2,7 +2,7 @@
 """Renders random and chosen templates with python3-jinja2, set up as transformers does, and with render_driver, and
 compares the bytes. Exit 77 (skipped) when jinja2 is not installed.
 
-    compare_jinja.py --driver PATH [--count 2400] [--seed 1] [--show 10]
+    compare_jinja.py --driver PATH [--count 2000] [--seed 1] [--show 10]
     compare_jinja.py --write constructs.jsonl      # the chosen templates with Python's results, for the unit test
 
 Where Python refuses, the driver must refuse too, and the other way round. Left out of the comparison: what Jinja2 shows
@@ -14,6 +14,9 @@ import json
 import random
 import subprocess
 import sys
+import warnings
+
+warnings.filterwarnings("ignore", category=SyntaxWarning)  # of the Python that Jinja2 makes
 
 try:
     import jinja2
@@ -249,6 +252,7 @@ class Generator:
 
 
 CHOSEN = [
+    "{{ -0.1|round(method='ceil') }}{{ g|round(0, 'ceil') }}", "{{ d|truncate(9) is mapping }}{{ missing|truncate(3) }}", "{{ 5|truncate }}",
     "a\n", "a\n\n", "", "\n", "  {% if t %}  \n x\n  {% endif %}  \n y", "{{ 1 }}\n{{ 2 }}\n", "\t{%+ if t %}\nx{% endif +%}\ny", "{%- if t -%}\n x \n{%- endif -%}\n z", "a {#- c -#} b", "a\n  {# c #}\n b", "x{# c #}\ny", "{# a #}{# b #}\n  {# c #}  {# d #}\nq",
     "{{ '\\u00e9' '\\n' \"\\\"\" }}", "{{ '\\é' }}", "{{ \"a\\\nb\" }}", "{{ '\\101\\0' }}", "{{-1}}", "{{- 1 -}} x", "{{ {'a': {'b': 1}}['a']['b'] }}", "{{ {} }}", "{{ {}['x'] }}", "{{ [] }}{{ () }}{{ (1,) }}{{ 1, 2 }}", "{{ [1,][0] }}", "{{ x }}{% set x = 1 %}{{ x }}",
     "{% for i in [1,2] %}{% set x = i %}{% endfor %}{{ x is defined }}", "{% set x = 0 %}{% for i in [1,2] %}{{ x }}{% set x = i %}{{ x }}{% endfor %}{{ x }}", "{% if t %}{% set x = 1 %}{% endif %}{{ x }}", "{% macro a() %}{{ x }}{% endmacro %}{% set x = 5 %}{{ a() }}{% set x = 6 %}{{ a() }}",
@@ -291,7 +295,7 @@ def comparable(source, expected):
     if expected is None:
         return False
     text = expected.get("output", "") + expected.get("error", "")
-    if " object at 0x" in text or "<bound method" in text or "<built-in" in text or "<function" in text or "jinja2.utils" in text or "<LoopContext" in text:
+    if " object at 0x" in text or "<bound method" in text or "<built-in" in text or "<function" in text or "jinja2.utils" in text or "<loopcontext" in text.lower():
         return False
     # Python's integers have no end; ours stop at 64 bits and say so.
     digits = 0
@@ -306,7 +310,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--driver")
     parser.add_argument("--write")
-    parser.add_argument("--count", type=int, default=2400)
+    parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", type=int, default=10)
     args = parser.parse_args()

@@ -122,7 +122,9 @@ Value round(Interpreter& in, const Value& self, const Args& args) {
   const double scale = std::pow(10.0, static_cast<double>(digits));
   const double scaled = to_double(self) * scale;
   if (!std::isfinite(scaled)) fail("cannot convert float infinity or NaN to integer");
-  return Value::number((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+  // math.ceil gives an int, which has no negative zero.
+  const double whole = method == "ceil" ? std::ceil(scaled) : std::floor(scaled);
+  return Value::number((whole + 0.0) / scale);
 }
 
 Value filesizeformat(Interpreter& in, const Value& self, const Args& args) {

@@ -145,15 +145,14 @@ Value truncate(Interpreter& in, const Value& self, const Args& args) {
   const auto [length_arg, kill, end_arg, leeway_arg] =
       bind<4>("truncate", args, {"length", "killwords", "end", "leeway"});
   Heap& heap = in.heap();
-  const std::string_view text = str_argument(self, "truncate's argument");
   const int64_t limit = int_argument(length_arg, 255);
   const int64_t leeway = int_argument(leeway_arg, 5);
   const std::string_view end = end_arg.missing() ? "..." : str_argument(end_arg, "end");
   const auto end_size = static_cast<int64_t>(count_code_points(end));
   if (limit < end_size) fail(format("expected length >= {}, got {}", end_size, limit));
   if (leeway < 0) fail(format("expected leeway >= 0, got {}", leeway));
-  heap.step_bytes(text.size());
-  if (static_cast<int64_t>(count_code_points(text)) <= checked_add(limit, leeway)) return self;
+  if (jinja::length(heap, self) <= checked_add(limit, leeway)) return self;  // of any sized type
+  const std::string_view text = str_argument(self, "truncate's argument");
   std::string_view kept = text.substr(0, offset_of(text, static_cast<size_t>(limit - end_size)));
   if (!bool_argument(kill, false)) kept = kept.substr(0, kept.rfind(' '));
   return Value::string(heap.concat(kept, end));

@@ -7,6 +7,7 @@
 #include "base/format.h"
 #include "text/jinja/callable.h"
 #include "text/jinja/failure.h"
+#include "text/jinja/interpreter.h"
 #include "text/jinja/python_text.h"
 
 namespace moestro::text::jinja {
@@ -258,6 +259,12 @@ void append_repr(Heap& heap, const Value& v, std::string& out, int depth) {
       append_dict(heap, *v.dict, out, depth);
       out += '>';
       return;
+    case Type::kLoop: {
+      const auto& loop = *static_cast<Loop*>(v.object);
+      const auto known = static_cast<int64_t>(loop.source.size());
+      out += format("<LoopContext {}/{}>", loop.index0 + 1, loop.length.value_or(known));
+      return;
+    }
     case Type::kCallable:
       if (v.object->kind == ObjectKind::kMacro) {
         out += macro_repr(v);
