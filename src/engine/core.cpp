@@ -212,9 +212,6 @@ void Core::commit(const Decision& decision, std::span<const SampleResult> result
       commit_token(s, results[static_cast<size_t>(batch_.first_row(i + 1)) - 1], now);
   }
   remove_ended();
-  const BlockPool& pool = kv_.pool();
-  metrics_.set_state(num_running(), static_cast<int32_t>(waiting_.size()),
-                     static_cast<double>(pool.num_blocks() - pool.num_free()) / pool.num_blocks());
 }
 
 // Hands over the logits and log-probabilities of this chunk's prompt positions; false: the request
@@ -295,6 +292,10 @@ void Core::end(Sequence& s, FinishReason reason, TokenEvent event, Clock::time_p
 void Core::remove_ended() {
   for (Sequences* list : {&running_, &waiting_})
     std::erase_if(*list, [](const auto& s) { return s->ended; });
+  // Here, not in commit(): a cancellation that leaves no work is followed by no step.
+  const BlockPool& pool = kv_.pool();
+  metrics_.set_state(num_running(), static_cast<int32_t>(waiting_.size()),
+                     static_cast<double>(pool.num_blocks() - pool.num_free()) / pool.num_blocks());
 }
 
 }  // namespace moestro::engine
