@@ -54,6 +54,7 @@ bool Exchange::write(std::string_view bytes) {
     return true;
   }
   aborted_ = disconnected_ = true;
+  woken_ = false;  // the connection was woken for bytes before and now waits for the socket: wake it again
   body_.clear();
   const auto callback = std::exchange(on_disconnect_, nullptr);
   wake(std::move(lock));
@@ -73,6 +74,7 @@ void Exchange::abort() {
   std::unique_lock lock(mutex_);
   if (finished_) return;
   aborted_ = true;
+  woken_ = false;
   wake(std::move(lock));
 }
 
