@@ -11,7 +11,6 @@
 #include "app/signals.h"
 #include "app/verbs.h"
 #include "base/format.h"
-#include "base/log.h"
 #include "base/strings.h"
 #include "engine/text_stream.h"
 
@@ -155,8 +154,8 @@ void Chat::show_stats(const Answer& answer) const {
   const double decode = answer.seconds - answer.seconds_to_first;
   const double rate =
       answer.num_tokens > 1 && decode > 0 ? static_cast<double>(answer.num_tokens - 1) / decode : 0;
-  log_info("{} prompt tokens, first token after {:.3f} s; {} tokens, {:.1f} a second",
-           answer.num_prompt_tokens, answer.seconds_to_first, answer.num_tokens, rate);
+  print_note(format("{} prompt tokens, first token after {:.3f} s; {} tokens, {:.1f} a second",
+                    answer.num_prompt_tokens, answer.seconds_to_first, answer.num_tokens, rate));
 }
 
 Status Chat::answer_once(const std::string& message) {

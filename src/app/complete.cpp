@@ -7,7 +7,6 @@
 #include "app/request_stream.h"
 #include "app/verbs.h"
 #include "base/format.h"
-#include "base/log.h"
 #include "engine/text_stream.h"
 
 namespace moestro::app {
@@ -76,9 +75,9 @@ void print_result(const Completion& result, bool as_json, bool stats, size_t num
   if (!stats) return;
   const double decode = result.seconds - result.seconds_to_first;
   const auto tokens = static_cast<double>(result.ids.size());
-  log_info("{} prompt tokens, first token after {:.3f} s; {} tokens, {:.1f} a second",
-           num_prompt_tokens, result.seconds_to_first, result.ids.size(),
-           decode > 0 ? (tokens - 1) / decode : 0.0);
+  print_note(format("{} prompt tokens, first token after {:.3f} s; {} tokens, {:.1f} a second",
+                    num_prompt_tokens, result.seconds_to_first, result.ids.size(),
+                    decode > 0 ? (tokens - 1) / decode : 0.0));
 }
 
 }  // namespace

@@ -73,9 +73,8 @@ int run_verb(const VerbCode& code, const Words& args) {
     return 0;
   }
   const bool asked_for_level = line->is_given("--log-level");
-  const bool stats = line->options.generate.stats;
-  set_log_level(asked_for_level || code.is_talkative || stats ? log_level(line->options.log.level)
-                                                              : LogLevel::kWarning);
+  set_log_level(asked_for_level || code.is_talkative ? log_level(line->options.log.level)
+                                                     : LogLevel::kWarning);
   set_log_json(line->options.log.json);
   for (const std::string& note : line->notes) log_warning("{}", note);
   const Status status = code.run(*line);

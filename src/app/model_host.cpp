@@ -282,8 +282,9 @@ std::string plan_summary(const PlannedModel& planned) {
   out += format("KV cache  {} in {}: {} tokens; a sequence up to {}\n",
                 human_bytes(static_cast<uint64_t>(planned.engine.kv_cache_bytes)),
                 torch_name(planned.engine.kv_dtype), tokens, planned.engine.max_model_len);
-  out += format("steps     {} threads, {} sequences, {} tokens; plan {}", p.input.num_workers,
-                planned.engine.max_num_seqs, planned.engine.max_num_batched_tokens, p.id);
+  out += format("steps     up to {1} sequences and {2} tokens, threads: {0}; plan {3}",
+                p.input.num_workers, planned.engine.max_num_seqs,
+                planned.engine.max_num_batched_tokens, p.id);
   return out;
 }
 

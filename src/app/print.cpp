@@ -16,6 +16,10 @@ void print(std::string_view text) {
 
 void print_json(const json::object& result) { print(json::dump(json::value(result)) + "\n"); }
 
+void print_note(std::string_view text) {
+  std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
+}
+
 bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) == 1; }
 bool stdin_is_terminal() { return ::isatty(STDIN_FILENO) == 1; }
 

@@ -11,6 +11,8 @@ namespace moestro::app {
 void print(std::string_view text);
 // One line. The only thing a verb prints under --json.
 void print_json(const json::object& result);
+// A line on stderr whatever the log level: what was asked for beside the result (--stats).
+void print_note(std::string_view text);
 bool stderr_is_terminal();
 bool stdin_is_terminal();
 

@@ -42,7 +42,9 @@ StopSignals::StopSignals() {
 bool StopSignals::wait(int timeout_ms) {
   waiting.store(true);
   pollfd fd{wake_pipe[0], POLLIN, 0};
-  return ::poll(&fd, 1, timeout_ms) > 0;
+  int ready = ::poll(&fd, 1, timeout_ms);
+  if (ready < 0) ready = ::poll(&fd, 1, 0);  // the handler ran on this thread and has written
+  return ready > 0;
 }
 
 InterruptFlag::InterruptFlag() { install(SIGINT, on_interrupt); }
