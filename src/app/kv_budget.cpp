@@ -1,5 +1,7 @@
 #include "app/kv_budget.h"
 
+#include <sys/sysinfo.h>
+
 #include <algorithm>
 #include <fstream>
 #include <initializer_list>
@@ -59,6 +61,11 @@ MemoryFacts read_memory_facts() {
   MemoryFacts facts;
   facts.total = static_cast<int64_t>(platform::read_cpu_info().memory_bytes);
   facts.available = sum_lines("/proc/meminfo", {"MemAvailable:"}) * 1024;
+  if (facts.available == 0) {  // no /proc here: free pages without the page cache, a lower bound
+    struct sysinfo info {};
+    if (::sysinfo(&info) == 0)
+      facts.available = static_cast<int64_t>((info.freeram + info.bufferram) * info.mem_unit);
+  }
   const auto cap = read_number("/sys/fs/cgroup/memory.max");
   const auto used = read_number("/sys/fs/cgroup/memory.current");
   if (cap && used) {
