@@ -54,7 +54,8 @@ bool Exchange::write(std::string_view bytes) {
     return true;
   }
   aborted_ = disconnected_ = true;
-  woken_ = false;  // the connection was woken for bytes before and now waits for the socket: wake it again
+  woken_ = false;  // the connection was woken for bytes before and now waits for the socket: wake
+                   // it again
   body_.clear();
   const auto callback = std::exchange(on_disconnect_, nullptr);
   wake(std::move(lock));
