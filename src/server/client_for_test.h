@@ -92,7 +92,7 @@ class TestClient {
     return true;
   }
   // More bytes into the buffer; false: end of stream, error, or nothing for so long.
-  bool receive(double seconds = 10) {
+  bool receive(double seconds = 60) {
     pollfd p{fd_, POLLIN, 0};
     if (::poll(&p, 1, static_cast<int>(seconds * 1e3)) <= 0) return false;
     char chunk[16384];
