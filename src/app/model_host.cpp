@@ -213,7 +213,7 @@ Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds&
   const platform::IsaSet here = platform::detect_isa();
   platform::IsaSet isa = here;
   if (options.moe.isa != "auto") {
-    MOESTRO_ASSIGN(isa, platform::parse_isa(options.moe.isa));
+    MOESTRO_ASSIGN(isa, platform::parse_isa(options.moe.isa).with("--isa"));
     MOESTRO_TRY(check_isa(isa, here));
   }
   const int num_workers = static_cast<int>(options.parallel.threads.value_or(planned.cpu.num_cpus));

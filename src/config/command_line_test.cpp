@@ -155,6 +155,8 @@ TEST(CommandLine, JsonTextAndDottedKeysMerge) {
           .model.hf_overrides;
   EXPECT_EQ(json::dump(json::value(c)), R"({"list":[1,"x",2],"a":{"b":true}})");
   EXPECT_THAT(error({"--hf-overrides", "{bad}"}), HasSubstr("--hf-overrides"));
+  EXPECT_THAT(error({"--hf-overrides", "{bad"}), HasSubstr("--hf-overrides"));
+  EXPECT_THAT(error({"--hf-overrides", "text"}), HasSubstr("--hf-overrides"));
   EXPECT_THAT(error({"--hf-overrides..x", "1"}), HasSubstr("empty key"));
   EXPECT_THAT(error({"--port.x", "1"}), HasSubstr("has no keys"));
 }

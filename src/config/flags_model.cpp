@@ -117,7 +117,7 @@ constexpr Flag kModel[] = {
     no_effect("--hf-token", kOptionalText, "",
               "Hub access token; the bare flag uses the stored login", "nothing is downloaded")
         .nullable(),
-    honoured("--hf-overrides", kJsonText, "{}", "JSON merged over config.json",
+    honoured("--hf-overrides", kJson, "{}", "JSON merged over config.json",
              MOESTRO_FIELD(model.hf_overrides))
         .common(),
     refused("--model-class-overrides", kJson, "{}", "Map architecture name to module:class",
