@@ -44,7 +44,7 @@ class DamagedModels(Case):
 
     def copy(self, source=GOLDEN):
         model = self.folder() / "broken-model"
-        shutil.copytree(source, model)
+        shutil.copytree(source, model, ignore=shutil.ignore_patterns("golden.*"))
         return model
 
     def edit(self, model, change):
@@ -63,13 +63,23 @@ class DamagedModels(Case):
                 config[key] = value
         path.write_text(json.dumps(config))
 
-    def all_refuse(self, model, words, code=1, verbs=("complete", "inspect", "explain")):
+    def all_refuse(self, model, words, code=1, verbs=("complete", "explain"), inspected=True):
+        """inspect refuses nothing: it shows what there is, and lists the rest as a problem."""
         words = [words] if isinstance(words, str) else words
         how = {"complete": ["complete", model, "--prompt-ids", "1,2,3", "--max-tokens", "2", *FAST],
-               "inspect": ["inspect", model], "explain": ["explain", model, *FAST]}
+               "explain": ["explain", model, *FAST]}
         for verb in verbs:
             with self.subTest(verb):
                 self.refused(code, words, *how[verb])
+        if not inspected:
+            return
+        with self.subTest("inspect"):
+            result = run("inspect", model, "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            found = json.loads(result.stdout)
+            self.assertFalse(found["runnable"], found)
+            for word in words:
+                self.assertIn(word, "\n".join(found["problems"]))
 
     def test_the_copy_itself_is_sound(self):
         result = run("complete", self.copy(), "--prompt-ids", "1,2,3", "--max-tokens", "2", "--json", *FAST)
@@ -115,7 +125,7 @@ class DamagedModels(Case):
             path = model / "model.safetensors"
             path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
             started = time.monotonic()
-            self.all_refuse(model, "model.safetensors", verbs=("inspect", "complete"))
+            self.all_refuse(model, "model.safetensors", verbs=("complete",))
             self.assertLess(time.monotonic() - started, 20)
 
     def test_wrong_dtype(self):
@@ -129,12 +139,12 @@ class DamagedModels(Case):
                 t["dtype"] = "I16"
 
         self.edit(model, as_integers)
-        self.all_refuse(model, ["model.norm.weight", "I"], verbs=("complete",))
+        self.all_refuse(model, ["model.norm.weight", "I"], verbs=("complete",), inspected=False)
 
     def test_unknown_dtype(self):
         model = self.copy()
         self.edit(model, lambda header, data: header["model.norm.weight"].update(dtype="Q3_X"))
-        self.all_refuse(model, ["model.safetensors", "Q3_X"])
+        self.all_refuse(model, ["model.norm.weight", "Q3_X"], verbs=("complete",), inspected=False)
 
     def test_missing_tensor(self):
         for name in ("model.layers.1.self_attn.o_proj.weight", "model.norm.weight"):
@@ -144,7 +154,7 @@ class DamagedModels(Case):
                 header["unrelated." + name] = header.pop(name)
 
             self.edit(model, without)
-            self.all_refuse(model, name, verbs=("complete",))
+            self.all_refuse(model, name, verbs=("complete",), inspected=False)
 
     def test_wrong_shape(self):
         model = self.copy()
@@ -154,7 +164,7 @@ class DamagedModels(Case):
             t["shape"] = [t["shape"][0] // 2, t["shape"][1] * 2]
 
         self.edit(model, transposed)
-        self.all_refuse(model, "model.layers.0.self_attn.o_proj.weight", verbs=("complete",))
+        self.all_refuse(model, "model.layers.0.self_attn.o_proj.weight", verbs=("complete",), inspected=False)
 
     def test_missing_shard(self):
         model = self.copy()
@@ -172,12 +182,13 @@ class DamagedModels(Case):
     def test_no_weights(self):
         model = self.copy()
         (model / "model.safetensors").unlink()
-        self.all_refuse(model, ["broken-model", "safetensors"], verbs=("complete", "explain"))
+        self.all_refuse(model, ["broken-model", "safetensors"])
 
     def test_unknown_architecture(self):
         model = self.copy()
         self.edit_config(model, model_type="gigantic_moe", architectures=["GiganticForCausalLM"])
-        self.all_refuse(model, "gigantic_moe", verbs=("complete", "explain"))
+        self.all_refuse(model, "gigantic_moe", inspected=False)
+        self.assertFalse(json.loads(run("inspect", model, "--json").stdout)["runnable"])
 
     def test_bad_config(self):
         config = (GOLDEN / "config.json").read_text()
@@ -185,9 +196,10 @@ class DamagedModels(Case):
                             ("{" * 100000, "config.json"), ('{"a": "\xff"}', "config.json")):
             model = self.copy()
             (model / "config.json").write_bytes(text.encode("latin-1"))
-            self.all_refuse(model, words, code=2 if False else 1, verbs=("inspect", "complete"))
+            self.all_refuse(model, words, code=2, verbs=("complete",))
         (model / "config.json").unlink()
-        self.all_refuse(model, "config.json")
+        self.all_refuse(model, "config.json", inspected=False)
+        self.refused(1, "config.json", "inspect", model)
 
     def test_config_values(self):
         for key, value in (("num_hidden_layers", -3), ("num_hidden_layers", "two"), ("hidden_size", 0),
