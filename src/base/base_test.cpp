@@ -32,7 +32,8 @@ TEST(Format, PythonReprOfDoubles) {
 }
 
 TEST(Json, RefusesWhatIsNotJson) {
-  for (const char* bad : {"", "{", "{\"a\":1,}", "[1 2]", "nul", "\"\xff\"", "{\"a\":1}x", "01", "NaN"})
+  for (const char* bad :
+       {"", "{", "{\"a\":1,}", "[1 2]", "nul", "\"\xff\"", "{\"a\":1}x", "01", "NaN"})
     EXPECT_FALSE(json::parse(bad).ok()) << bad;
   EXPECT_THAT(json::parse("{\"a\":1,\"a\":2}").status().message(), HasSubstr("\"a\" twice"));
   EXPECT_THAT(json::parse(std::string(10000, '[')).status().message(), HasSubstr("deeper than 64"));
@@ -46,15 +47,19 @@ TEST(Json, DuplicateKeysAreFoundAcrossNesting) {
 TEST(Json, DumpsLikePython) {
   const auto v = json::parse("{\"b\":[1,2.0,\"\\u00e9\\n\"],\"a\":{}}").value();
   EXPECT_EQ(json::dump(v), "{\"b\":[1,2.0,\"é\\n\"],\"a\":{}}");
-  EXPECT_EQ(json::dump(v, {.item_separator = ", ", .key_separator = ": ", .ensure_ascii = true, .sort_keys = true}),
-            "{\"a\": {}, \"b\": [1, 2.0, \"\\u00e9\\n\"]}");
+  EXPECT_EQ(
+      json::dump(
+          v,
+          {.item_separator = ", ", .key_separator = ": ", .ensure_ascii = true, .sort_keys = true}),
+      "{\"a\": {}, \"b\": [1, 2.0, \"\\u00e9\\n\"]}");
   EXPECT_EQ(json::dump(v, {.indent = 2, .item_separator = ", ", .key_separator = ": "}),
             "{\n  \"b\": [\n    1,\n    2.0,\n    \"é\\n\"\n  ],\n  \"a\": {}\n}");
 }
 
 TEST(Json, TypedGettersNameTheKey) {
   const auto v = json::parse("{\"n\":1.5,\"s\":null}").value();
-  EXPECT_THAT(json::get_int(v.get_object(), "n", 0).status().message(), HasSubstr("\"n\" must be an integer"));
+  EXPECT_THAT(json::get_int(v.get_object(), "n", 0).status().message(),
+              HasSubstr("\"n\" must be an integer"));
   EXPECT_EQ(json::get_string(v.get_object(), "s", "d").value(), "d");
 }
 
@@ -66,7 +71,8 @@ TEST(Strings, RepairsUtf8ByMaximalParts) {
 }
 
 TEST(Strings, SuggestsTheNearestWord) {
-  EXPECT_EQ(nearest("--max-model-length", {"--max-num-seqs", "--max-model-len"}), "--max-model-len");
+  EXPECT_EQ(nearest("--max-model-length", {"--max-num-seqs", "--max-model-len"}),
+            "--max-model-len");
   EXPECT_EQ(nearest("--zzzz", {"--max-num-seqs"}), std::nullopt);
 }
 
@@ -81,7 +87,8 @@ TEST(Metrics, ExposesPrometheusText) {
   registry.histogram("h", "H", {1, 2}).observe(1.5);
   const std::string text = registry.expose();
   EXPECT_THAT(text, HasSubstr("vllm:generation_tokens_total{model_name=\"a\\\"b\"} 3.0\n"));
-  EXPECT_THAT(text, HasSubstr("h_bucket{le=\"2.0\"} 1\nh_bucket{le=\"+Inf\"} 1\nh_sum 1.5\nh_count 1\n"));
+  EXPECT_THAT(text,
+              HasSubstr("h_bucket{le=\"2.0\"} 1\nh_bucket{le=\"+Inf\"} 1\nh_sum 1.5\nh_count 1\n"));
 }
 
 TEST(DTypes, NamesRoundTrip) {

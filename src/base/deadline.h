@@ -1,4 +1,5 @@
-// Deadline: an absolute point on the steady clock that travels with a request or a collective; infinite by default.
+// Deadline: an absolute point on the steady clock that travels with a request or a collective;
+// infinite by default.
 #pragma once
 #include <chrono>
 
@@ -23,6 +24,8 @@ class Deadline {
   Clock::time_point at_ = Clock::time_point::max();
 };
 
-inline double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+inline double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 }  // namespace moestro

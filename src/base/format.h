@@ -1,5 +1,6 @@
-// format("{} of {:.1f}", a, b): fmt's syntax without fmt's headers (one translation unit owns those).
-// Arguments: integers, floats, bool, char, anything that converts to string_view. A wrong pattern is a bug: it aborts.
+// format("{} of {:.1f}", a, b): fmt's syntax without fmt's headers (one translation unit owns
+// those). Arguments: integers, floats, bool, char, anything that converts to string_view. A wrong
+// pattern is a bug: it aborts.
 #pragma once
 #include <concepts>
 #include <cstdint>
@@ -43,7 +44,8 @@ std::string format(std::string_view pattern, const Args&... args) {
   }
 }
 
-// Shortest text that reads back as the same number: "1.0", "1e-07", "0.1" as Python's repr writes it; nan, inf, -inf.
+// Shortest text that reads back as the same number: "1.0", "1e-07", "0.1" as Python's repr writes
+// it; nan, inf, -inf.
 std::string python_repr(double value);
 
 }  // namespace moestro

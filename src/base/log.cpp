@@ -20,7 +20,8 @@ namespace {
 
 spdlog::logger& logger() {
   static std::shared_ptr<spdlog::logger> instance = [] {
-    auto created = std::make_shared<spdlog::logger>("moestro", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    auto created = std::make_shared<spdlog::logger>(
+        "moestro", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
     created->set_pattern("%^%L%$ %H:%M:%S.%e %v");
     created->flush_on(spdlog::level::info);
     return created;
@@ -30,11 +31,16 @@ spdlog::logger& logger() {
 
 spdlog::level::level_enum native(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return spdlog::level::debug;
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kWarning: return spdlog::level::warn;
-    case LogLevel::kError: return spdlog::level::err;
-    case LogLevel::kOff: return spdlog::level::off;
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+    case LogLevel::kOff:
+      return spdlog::level::off;
   }
   return spdlog::level::info;
 }
@@ -48,12 +54,24 @@ std::string vformat(std::string_view pattern, std::span<const FormatArg> args) {
   store.reserve(args.size(), 0);
   for (const FormatArg& arg : args) {
     switch (arg.kind) {
-      case FormatArg::Kind::kInt: store.push_back(arg.i); break;
-      case FormatArg::Kind::kUint: store.push_back(arg.u); break;
-      case FormatArg::Kind::kDouble: store.push_back(arg.d); break;
-      case FormatArg::Kind::kBool: store.push_back(arg.b); break;
-      case FormatArg::Kind::kChar: store.push_back(arg.c); break;
-      case FormatArg::Kind::kString: store.push_back(arg.s); break;
+      case FormatArg::Kind::kInt:
+        store.push_back(arg.i);
+        break;
+      case FormatArg::Kind::kUint:
+        store.push_back(arg.u);
+        break;
+      case FormatArg::Kind::kDouble:
+        store.push_back(arg.d);
+        break;
+      case FormatArg::Kind::kBool:
+        store.push_back(arg.b);
+        break;
+      case FormatArg::Kind::kChar:
+        store.push_back(arg.c);
+        break;
+      case FormatArg::Kind::kString:
+        store.push_back(arg.s);
+        break;
     }
   }
   try {
@@ -70,8 +88,10 @@ std::string python_repr(double value) {
   const double magnitude = std::fabs(value);
   const bool exponent = magnitude != 0 && (magnitude < 1e-4 || magnitude >= 1e16);
   char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value,
-                                 exponent ? std::chars_format::scientific : std::chars_format::fixed).ptr;
+  const auto end =
+      std::to_chars(buffer, buffer + sizeof buffer, value,
+                    exponent ? std::chars_format::scientific : std::chars_format::fixed)
+          .ptr;
   std::string text(buffer, end);
   if (!exponent && text.find('.') == std::string::npos) text += ".0";
   return text;
@@ -91,8 +111,11 @@ void log_line(LogLevel level, std::string_view message) {
     logger().log(native(level), spdlog::string_view_t(message.data(), message.size()));
     return;
   }
-  const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-  json::object line{{"time", now}, {"level", spdlog::level::to_string_view(native(level)).data()}, {"message", message}};
+  const double now =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  json::object line{{"time", now},
+                    {"level", spdlog::level::to_string_view(native(level)).data()},
+                    {"message", message}};
   logger().log(native(level), json::dump(line));
 }
 

@@ -1,5 +1,5 @@
-// Logging: log_info("loaded {} tensors in {:.1f} s", n, seconds). Lines go to stderr, never to stdout (stdout belongs to
-// results and --json). Thread-safe; not for the step path.
+// Logging: log_info("loaded {} tensors in {:.1f} s", n, seconds). Lines go to stderr, never to
+// stdout (stdout belongs to results and --json). Thread-safe; not for the step path.
 #pragma once
 #include <string_view>
 

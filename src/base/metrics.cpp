@@ -14,7 +14,8 @@ std::string number(double v) {
   return python_repr(v);
 }
 
-std::string label_text(const Labels& labels, std::string_view extra_name = {}, std::string_view extra_value = {}) {
+std::string label_text(const Labels& labels, std::string_view extra_name = {},
+                       std::string_view extra_value = {}) {
   std::string out;
   const auto add = [&](std::string_view name, std::string_view value) {
     out += out.empty() ? "{" : ",";
@@ -22,8 +23,10 @@ std::string label_text(const Labels& labels, std::string_view extra_name = {}, s
     out += "=\"";
     for (char c : value) {
       if (c == '\\' || c == '"') out += '\\';
-      if (c == '\n') out += "\\n";
-      else out += c;
+      if (c == '\n')
+        out += "\\n";
+      else
+        out += c;
     }
     out += '"';
   };
@@ -35,7 +38,8 @@ std::string label_text(const Labels& labels, std::string_view extra_name = {}, s
 }  // namespace
 
 Histogram::Histogram(std::vector<double> upper_bounds)
-    : bounds_(std::move(upper_bounds)), buckets_(std::make_unique<std::atomic<uint64_t>[]>(bounds_.size() + 1)) {}
+    : bounds_(std::move(upper_bounds)),
+      buckets_(std::make_unique<std::atomic<uint64_t>[]>(bounds_.size() + 1)) {}
 
 void Histogram::observe(double v) {
   const auto i = std::lower_bound(bounds_.begin(), bounds_.end(), v) - bounds_.begin();
@@ -50,10 +54,11 @@ uint64_t Histogram::count() const {
 }
 
 template <class T, class Make>
-T& MetricsRegistry::find_or_add(std::vector<Family<T>>& families, std::string_view name, std::string_view help, Labels labels,
-                                Make make) {
+T& MetricsRegistry::find_or_add(std::vector<Family<T>>& families, std::string_view name,
+                                std::string_view help, Labels labels, Make make) {
   std::lock_guard lock(mutex_);
-  auto family = std::find_if(families.begin(), families.end(), [&](const auto& f) { return f.name == name; });
+  auto family =
+      std::find_if(families.begin(), families.end(), [&](const auto& f) { return f.name == name; });
   if (family == families.end()) {
     families.push_back({std::string(name), std::string(help), {}});
     family = families.end() - 1;
@@ -65,15 +70,17 @@ T& MetricsRegistry::find_or_add(std::vector<Family<T>>& families, std::string_vi
 }
 
 Counter& MetricsRegistry::counter(std::string_view name, std::string_view help, Labels labels) {
-  return find_or_add(counters_, name, help, std::move(labels), [] { return std::make_unique<Counter>(); });
+  return find_or_add(counters_, name, help, std::move(labels),
+                     [] { return std::make_unique<Counter>(); });
 }
 
 Gauge& MetricsRegistry::gauge(std::string_view name, std::string_view help, Labels labels) {
-  return find_or_add(gauges_, name, help, std::move(labels), [] { return std::make_unique<Gauge>(); });
+  return find_or_add(gauges_, name, help, std::move(labels),
+                     [] { return std::make_unique<Gauge>(); });
 }
 
-Histogram& MetricsRegistry::histogram(std::string_view name, std::string_view help, std::vector<double> upper_bounds,
-                                      Labels labels) {
+Histogram& MetricsRegistry::histogram(std::string_view name, std::string_view help,
+                                      std::vector<double> upper_bounds, Labels labels) {
   return find_or_add(histograms_, name, help, std::move(labels),
                      [&] { return std::make_unique<Histogram>(std::move(upper_bounds)); });
 }
@@ -83,11 +90,13 @@ std::string MetricsRegistry::expose() const {
   std::string out;
   for (const auto& f : counters_) {
     out += format("# HELP {}_total {}\n# TYPE {}_total counter\n", f.name, f.help, f.name);
-    for (const auto& s : f.series) out += format("{}_total{} {}\n", f.name, label_text(s.labels), number(s.metric->value()));
+    for (const auto& s : f.series)
+      out += format("{}_total{} {}\n", f.name, label_text(s.labels), number(s.metric->value()));
   }
   for (const auto& f : gauges_) {
     out += format("# HELP {} {}\n# TYPE {} gauge\n", f.name, f.help, f.name);
-    for (const auto& s : f.series) out += format("{}{} {}\n", f.name, label_text(s.labels), number(s.metric->value()));
+    for (const auto& s : f.series)
+      out += format("{}{} {}\n", f.name, label_text(s.labels), number(s.metric->value()));
   }
   for (const auto& f : histograms_) {
     out += format("# HELP {} {}\n# TYPE {} histogram\n", f.name, f.help, f.name);
@@ -99,8 +108,8 @@ std::string MetricsRegistry::expose() const {
         const std::string le = i < bounds.size() ? number(bounds[i]) : "+Inf";
         out += format("{}_bucket{} {}\n", f.name, label_text(s.labels, "le", le), total);
       }
-      out += format("{}_sum{} {}\n{}_count{} {}\n", f.name, label_text(s.labels), number(s.metric->sum()), f.name,
-                    label_text(s.labels), total);
+      out += format("{}_sum{} {}\n{}_count{} {}\n", f.name, label_text(s.labels),
+                    number(s.metric->sum()), f.name, label_text(s.labels), total);
     }
   }
   return out;

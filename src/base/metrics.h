@@ -1,5 +1,6 @@
-// A small metrics registry with Prometheus' text exposition. Counters and histograms are lock-free to update and may be
-// touched from the step path; registration and exposition take a mutex. Names follow vLLM's ("vllm:…").
+// A small metrics registry with Prometheus' text exposition. Counters and histograms are lock-free
+// to update and may be touched from the step path; registration and exposition take a mutex. Names
+// follow vLLM's ("vllm:…").
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -40,7 +41,9 @@ class Histogram {
   uint64_t count() const;
   double sum() const { return sum_.load(std::memory_order_relaxed); }
   const std::vector<double>& upper_bounds() const { return bounds_; }
-  uint64_t bucket(size_t i) const { return buckets_[i].load(std::memory_order_relaxed); }  // not cumulative
+  uint64_t bucket(size_t i) const {
+    return buckets_[i].load(std::memory_order_relaxed);
+  }  // not cumulative
 
  private:
   std::vector<double> bounds_;
@@ -53,7 +56,8 @@ class MetricsRegistry {
   // The same name and labels give the same object; it lives as long as the registry.
   Counter& counter(std::string_view name, std::string_view help, Labels labels = {});
   Gauge& gauge(std::string_view name, std::string_view help, Labels labels = {});
-  Histogram& histogram(std::string_view name, std::string_view help, std::vector<double> upper_bounds, Labels labels = {});
+  Histogram& histogram(std::string_view name, std::string_view help,
+                       std::vector<double> upper_bounds, Labels labels = {});
   // Prometheus text format 0.0.4.
   std::string expose() const;
 
@@ -69,7 +73,8 @@ class MetricsRegistry {
     std::vector<Series<T>> series;
   };
   template <class T, class Make>
-  T& find_or_add(std::vector<Family<T>>& families, std::string_view name, std::string_view help, Labels labels, Make make);
+  T& find_or_add(std::vector<Family<T>>& families, std::string_view name, std::string_view help,
+                 Labels labels, Make make);
 
   mutable std::mutex mutex_;
   std::vector<Family<Counter>> counters_;

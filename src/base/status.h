@@ -1,5 +1,6 @@
-// Status and Result<T>: how expected failures (bad input, bad file, no memory, late peer) travel. Used by every folder.
-// A code maps one to one to an HTTP status and a process exit code; the message names the value, the limit and the remedy.
+// Status and Result<T>: how expected failures (bad input, bad file, no memory, late peer) travel.
+// Used by every folder. A code maps one to one to an HTTP status and a process exit code; the
+// message names the value, the limit and the remedy.
 #pragma once
 #include <memory>
 #include <optional>
@@ -22,10 +23,11 @@ enum class Code {
   kResourceExhausted,  // queue full, no memory for KV           HTTP 429, exit 1
   kCancelled,          // client went away                       HTTP 499
   kInternal,           // our fault                              HTTP 500, exit 1
-  kUnsupported,        // valid, but not something we do         HTTP 501 in general, 400 for request fields
-  kUnavailable,        // draining, peer lost                    HTTP 503, exit 1
-  kDeadlineExceeded,   // HTTP 504
-  kDataLoss,           // a checkpoint file is damaged           HTTP 500, exit 1
+  kUnsupported,       // valid, but not something we do         HTTP 501 in general, 400 for request
+                      // fields
+  kUnavailable,       // draining, peer lost                    HTTP 503, exit 1
+  kDeadlineExceeded,  // HTTP 504
+  kDataLoss,          // a checkpoint file is damaged           HTTP 500, exit 1
 };
 
 std::string_view code_name(Code code);
@@ -35,8 +37,10 @@ int exit_status(Code code);
 class [[nodiscard]] Status {
  public:
   Status() = default;  // ok
-  Status(Code code, std::string message) : error_(std::make_unique<Error>(code, std::move(message))) {}
-  Status(const Status& other) : error_(other.error_ ? std::make_unique<Error>(*other.error_) : nullptr) {}
+  Status(Code code, std::string message)
+      : error_(std::make_unique<Error>(code, std::move(message))) {}
+  Status(const Status& other)
+      : error_(other.error_ ? std::make_unique<Error>(*other.error_) : nullptr) {}
   Status& operator=(const Status& other) {
     error_ = other.error_ ? std::make_unique<Error>(*other.error_) : nullptr;
     return *this;
@@ -59,7 +63,9 @@ class [[nodiscard]] Status {
   std::unique_ptr<Error> error_;
 };
 
-inline Status invalid_argument(std::string message) { return {Code::kInvalidArgument, std::move(message)}; }
+inline Status invalid_argument(std::string message) {
+  return {Code::kInvalidArgument, std::move(message)};
+}
 inline Status not_found(std::string message) { return {Code::kNotFound, std::move(message)}; }
 inline Status data_loss(std::string message) { return {Code::kDataLoss, std::move(message)}; }
 inline Status unsupported(std::string message) { return {Code::kUnsupported, std::move(message)}; }
@@ -74,9 +80,18 @@ class [[nodiscard]] Result {
   }
   bool ok() const { return state_.index() == 0; }
   Status status() const { return ok() ? Status() : std::get<1>(state_); }
-  T& value() & { CHECK(ok(), status().message()); return std::get<0>(state_); }
-  const T& value() const& { CHECK(ok(), status().message()); return std::get<0>(state_); }
-  T&& value() && { CHECK(ok(), status().message()); return std::get<0>(std::move(state_)); }
+  T& value() & {
+    CHECK(ok(), status().message());
+    return std::get<0>(state_);
+  }
+  const T& value() const& {
+    CHECK(ok(), status().message());
+    return std::get<0>(state_);
+  }
+  T&& value() && {
+    CHECK(ok(), status().message());
+    return std::get<0>(std::move(state_));
+  }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
   T& operator*() & { return value(); }
@@ -94,15 +109,15 @@ class [[nodiscard]] Result {
 }  // namespace moestro
 
 // Return the Status of `expr` unless it is ok.
-#define MOESTRO_TRY(expr)                                      \
-  do {                                                         \
+#define MOESTRO_TRY(expr)                                                           \
+  do {                                                                              \
     if (::moestro::Status moestro_s_ = (expr); !moestro_s_.ok()) return moestro_s_; \
   } while (0)
 #define MOESTRO_CONCAT_(a, b) a##b
 #define MOESTRO_CONCAT(a, b) MOESTRO_CONCAT_(a, b)
 // MOESTRO_ASSIGN(auto x, f()): x = the value, or return the Status.
 #define MOESTRO_ASSIGN(lhs, expr) MOESTRO_ASSIGN_(MOESTRO_CONCAT(moestro_r_, __LINE__), lhs, expr)
-#define MOESTRO_ASSIGN_(result, lhs, expr)     \
-  auto result = (expr);                        \
-  if (!result.ok()) return result.status();    \
+#define MOESTRO_ASSIGN_(result, lhs, expr)  \
+  auto result = (expr);                     \
+  if (!result.ok()) return result.status(); \
   lhs = std::move(result).value()

@@ -10,7 +10,8 @@ namespace {
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-// Length of the valid UTF-8 character at `text[i]`, or 0; `bad` is then the length of the maximal invalid part.
+// Length of the valid UTF-8 character at `text[i]`, or 0; `bad` is then the length of the maximal
+// invalid part.
 size_t utf8_length(std::string_view text, size_t i, size_t& bad) {
   const auto at = [&](size_t j) { return static_cast<unsigned char>(text[j]); };
   const unsigned char c = at(i);
@@ -18,7 +19,8 @@ size_t utf8_length(std::string_view text, size_t i, size_t& bad) {
   if (c < 0x80) return 1;
   size_t length;
   unsigned char low = 0x80, high = 0xbf;
-  if (c >= 0xc2 && c <= 0xdf) length = 2;
+  if (c >= 0xc2 && c <= 0xdf)
+    length = 2;
   else if (c >= 0xe0 && c <= 0xef) {
     length = 3;
     if (c == 0xe0) low = 0xa0;
@@ -27,7 +29,8 @@ size_t utf8_length(std::string_view text, size_t i, size_t& bad) {
     length = 4;
     if (c == 0xf0) low = 0x90;
     if (c == 0xf4) high = 0x8f;
-  } else return 0;
+  } else
+    return 0;
   for (size_t j = 1; j < length; ++j) {
     if (i + j >= text.size() || at(i + j) < low || at(i + j) > high) return 0;
     low = 0x80;
@@ -100,7 +103,8 @@ std::optional<double> parse_double(std::string_view text) {
   return v;
 }
 
-std::optional<std::string_view> nearest(std::string_view word, const std::vector<std::string_view>& candidates) {
+std::optional<std::string_view> nearest(std::string_view word,
+                                        const std::vector<std::string_view>& candidates) {
   size_t best = std::max<size_t>(2, word.size() / 3) + 1;
   std::optional<std::string_view> found;
   for (std::string_view candidate : candidates) {
@@ -111,7 +115,8 @@ std::optional<std::string_view> nearest(std::string_view word, const std::vector
       row[0] = i;
       for (size_t j = 1; j <= candidate.size(); ++j) {
         const size_t up = row[j];
-        row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (word[i - 1] != candidate[j - 1])});
+        row[j] =
+            std::min({row[j] + 1, row[j - 1] + 1, diagonal + (word[i - 1] != candidate[j - 1])});
         diagonal = up;
       }
     }

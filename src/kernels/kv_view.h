@@ -1,5 +1,6 @@
-// The KV cache of one step as layers see it: per layer up to three paged arrays. MLA uses `key` for the latent and the rotary
-// part side by side ([kv_lora_rank + rope]), `index` for DSA's index keys; grouped-query attention uses `key` and `value`.
+// The KV cache of one step as layers see it: per layer up to three paged arrays. MLA uses `key` for
+// the latent and the rotary part side by side ([kv_lora_rank + rope]), `index` for DSA's index
+// keys; grouped-query attention uses `key` and `value`.
 #pragma once
 #include <span>
 

@@ -1,5 +1,6 @@
-// Linear layers: y = x W^T (+ bias). x and y are float32; x is rounded (bf16) or quantised per row (int8) inside, by the weight's
-// format. Called by layers/linear; several matrices of one format that share their input go in one call (one packing of x).
+// Linear layers: y = x W^T (+ bias). x and y are float32; x is rounded (bf16) or quantised per row
+// (int8) inside, by the weight's format. Called by layers/linear; several matrices of one format
+// that share their input go in one call (one packing of x).
 #pragma once
 #include <cstdint>
 #include <span>
@@ -12,7 +13,7 @@ namespace moestro::kernels {
 struct LinearShape {
   tensor::PackedFormat format;
   int32_t max_rows;
-  int32_t total_n, k;   // total_n: sum over the outputs of one call
+  int32_t total_n, k;  // total_n: sum over the outputs of one call
 };
 
 struct LinearOutput {
@@ -22,26 +23,28 @@ struct LinearOutput {
 };
 
 struct LinearArgs {
-  const float* x;         // [rows, k]
-  int64_t x_stride;       // in floats
+  const float* x;    // [rows, k]
+  int64_t x_stride;  // in floats
   int32_t rows;
   std::span<const LinearOutput> outputs;  // same format and k
   bool accumulate = false;                // y += …: residual connections
   std::byte* scratch;                     // 64-byte aligned, scratch_bytes of the largest shape
 };
-// int8: s = absmax(row) / 127, q = round_half_even(x / s) (an all-zero row has s = 0 and q = 0); y = s * scale[n] * sum(q_x q_w),
-// the sum exact in int32. bf16: x rounded to nearest even, products summed in float32. f32: float32 FMA. Every output is summed in
-// an order that does not depend on rows, row position or number of workers.
+// int8: s = absmax(row) / 127, q = round_half_even(x / s) (an all-zero row has s = 0 and q = 0); y
+// = s * scale[n] * sum(q_x q_w), the sum exact in int32. bf16: x rounded to nearest even, products
+// summed in float32. f32: float32 FMA. Every output is summed in an order that does not depend on
+// rows, row position or number of workers.
 using LinearKernel = Kernel<LinearShape, LinearArgs>;
 std::span<const LinearKernel> linear_kernels(tensor::PackedFormat format);
 
-// One small matrix a head: y[r, h, :] = x[r, h, :] W_h^T. MLA's absorption of kv_b_proj into queries and outputs.
+// One small matrix a head: y[r, h, :] = x[r, h, :] W_h^T. MLA's absorption of kv_b_proj into
+// queries and outputs.
 struct HeadLinearShape {
   tensor::PackedFormat format;  // kF32 or kBf16
   int32_t max_rows, heads, n, k;
 };
 struct HeadLinearArgs {
-  const float* x;                          // element (r, h, i) at x[r * x_row_stride + h * x_head_stride + i]
+  const float* x;  // element (r, h, i) at x[r * x_row_stride + h * x_head_stride + i]
   int64_t x_row_stride, x_head_stride;
   float* y;
   int64_t y_row_stride, y_head_stride;

@@ -22,9 +22,11 @@ Result<Buffer> Buffer::allocate(size_t bytes) {
   buffer.mapped_ = (bytes + unit - 1) / unit * unit;
   // Over-allocate to reach a huge-page boundary, then give the ends back.
   const size_t slack = unit == kHugePage ? kHugePage : 0;
-  void* p = ::mmap(nullptr, buffer.mapped_ + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = ::mmap(nullptr, buffer.mapped_ + slack, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
-    return Status(Code::kResourceExhausted, format("cannot allocate {}: {}", human_bytes(bytes), std::strerror(errno)));
+    return Status(Code::kResourceExhausted,
+                  format("cannot allocate {}: {}", human_bytes(bytes), std::strerror(errno)));
   auto address = reinterpret_cast<uintptr_t>(p);
   if (slack) {
     const uintptr_t aligned = (address + kHugePage - 1) & ~(kHugePage - 1);

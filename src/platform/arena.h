@@ -1,5 +1,6 @@
-// Large memory for weights, KV cache and scratch: anonymous mappings with transparent huge pages, zeroed, 64-byte (2 MiB for
-// large blocks) aligned. Never goes through malloc. Buffers are owned by whoever holds them; not thread-safe to create from.
+// Large memory for weights, KV cache and scratch: anonymous mappings with transparent huge pages,
+// zeroed, 64-byte (2 MiB for large blocks) aligned. Never goes through malloc. Buffers are owned by
+// whoever holds them; not thread-safe to create from.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -20,11 +21,13 @@ class Buffer {
   std::byte* data() const { return data_; }
   size_t size() const { return size_; }
   template <class T>
-  T* as() const { return reinterpret_cast<T*>(data_); }
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
 
  private:
   std::byte* data_ = nullptr;
-  size_t size_ = 0;      // asked for
+  size_t size_ = 0;  // asked for
   size_t mapped_ = 0;
 };
 

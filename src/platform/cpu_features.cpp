@@ -53,7 +53,8 @@ IsaSet detect() {
   const bool osxsave = c >> 27 & 1, fma = c >> 12 & 1, f16c = c >> 29 & 1;
   if (!osxsave) return set;
   const uint64_t state = xcr0();
-  const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6, tiles = (state & 0x60000) == 0x60000;
+  const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6,
+             tiles = (state & 0x60000) == 0x60000;
   uint32_t b7 = 0, c7 = 0, d7 = 0, a71 = 0;
   if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return set;
   const uint32_t leaves = a;
@@ -61,7 +62,8 @@ IsaSet detect() {
   const auto bit = [](uint32_t word, int n) { return (word >> n & 1) != 0; };
   if (ymm && fma && f16c && bit(b7, 5) && bit(b7, 8)) set = set | Isa::kAvx2;
   if (set.contains(Isa::kAvx2) && bit(a71, 4)) set = set | Isa::kAvxVnni;
-  if (zmm && set.contains(Isa::kAvx2) && bit(b7, 16) && bit(b7, 17) && bit(b7, 28) && bit(b7, 30) && bit(b7, 31)) {
+  if (zmm && set.contains(Isa::kAvx2) && bit(b7, 16) && bit(b7, 17) && bit(b7, 28) && bit(b7, 30) &&
+      bit(b7, 31)) {
     set = set | Isa::kAvx512;
     if (bit(c7, 11)) set = set | Isa::kAvx512Vnni;
     if (bit(a71, 5)) set = set | Isa::kAvx512Bf16;
@@ -136,13 +138,17 @@ CpuInfo read_cpu_info() {
       break;
     }
   cpu_set_t cpus;
-  if (::sched_getaffinity(0, sizeof cpus, &cpus) == 0) info.num_cpus = std::max(1, CPU_COUNT(&cpus));
+  if (::sched_getaffinity(0, sizeof cpus, &cpus) == 0)
+    info.num_cpus = std::max(1, CPU_COUNT(&cpus));
   std::istringstream quota(read_first_line("/sys/fs/cgroup/cpu.max"));
   std::string limit;
   double period = 0;
   if (quota >> limit >> period && limit != "max" && period > 0)
-    info.num_cpus = std::clamp(static_cast<int>(std::ceil(static_cast<double>(parse_int(limit).value_or(0)) / period)), 1, info.num_cpus);
-  info.memory_bytes = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+    info.num_cpus = std::clamp(
+        static_cast<int>(std::ceil(static_cast<double>(parse_int(limit).value_or(0)) / period)), 1,
+        info.num_cpus);
+  info.memory_bytes = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                      static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   if (const auto cap = parse_int(read_first_line("/sys/fs/cgroup/memory.max")); cap && *cap > 0)
     info.memory_bytes = std::min(info.memory_bytes, static_cast<uint64_t>(*cap));
   info.l2_bytes = cache_bytes(2);

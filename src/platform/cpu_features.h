@@ -1,5 +1,5 @@
-// What the processor (and the kernel: AMX needs a permission) can do, as a set of bits that kernel lists test against.
-// Read once at start; constant afterwards.
+// What the processor (and the kernel: AMX needs a permission) can do, as a set of bits that kernel
+// lists test against. Read once at start; constant afterwards.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -10,14 +10,14 @@
 namespace moestro::platform {
 
 enum class Isa : uint32_t {
-  kAvx2 = 1u << 0,        // AVX2 + FMA + F16C + BMI2
-  kAvx512 = 1u << 1,      // F, BW, DQ, VL, CD
+  kAvx2 = 1u << 0,    // AVX2 + FMA + F16C + BMI2
+  kAvx512 = 1u << 1,  // F, BW, DQ, VL, CD
   kAvx512Vnni = 1u << 2,
   kAvx512Bf16 = 1u << 3,
   kAvx512Fp16 = 1u << 4,
   kAvx512Vbmi = 1u << 5,
   kAvxVnni = 1u << 6,
-  kAmxBf16 = 1u << 7,     // with AMX-TILE, permission granted
+  kAmxBf16 = 1u << 7,  // with AMX-TILE, permission granted
   kAmxInt8 = 1u << 8,
 };
 
@@ -44,12 +44,13 @@ inline constexpr IsaSet kAmxBf16Set = kAvx512Bf16Set | IsaSet(Isa::kAmxBf16);
 IsaSet detect_isa();
 // "avx2 avx512 avx512_vnni …"; "baseline" when empty.
 std::string isa_names(IsaSet set);
-// "--isa avx2,avx512": the named ones (each brings what it implies). An unknown name is an error that lists all.
+// "--isa avx2,avx512": the named ones (each brings what it implies). An unknown name is an error
+// that lists all.
 Result<IsaSet> parse_isa(std::string_view text);
 
 struct CpuInfo {
-  std::string model_name;   // from /proc/cpuinfo
-  int num_cpus = 1;         // that this process may use (affinity and cgroup quota)
+  std::string model_name;     // from /proc/cpuinfo
+  int num_cpus = 1;           // that this process may use (affinity and cgroup quota)
   uint64_t memory_bytes = 0;  // of the machine or the cgroup, whichever is smaller
   int64_t l2_bytes = 0, l3_bytes = 0;
 };

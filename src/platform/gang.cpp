@@ -13,17 +13,20 @@
 namespace moestro::platform {
 namespace {
 
-// Spins this often before yielding (about 20-50 us), then yields, then sleeps. Inside a step partners are only microseconds
-// away unless the host has taken a processor away, and then spinning would only hurt it.
+// Spins this often before yielding (about 20-50 us), then yields, then sleeps. Inside a step
+// partners are only microseconds away unless the host has taken a processor away, and then spinning
+// would only hurt it.
 constexpr int kSpins = 4000;
 constexpr int kYields = 2000;
 
-// Adds one to the word and wakes sleepers, with a system call only when there are any. Both sides are sequentially
-// consistent: either the sleeper is counted before the look here, or the kernel's look at the word sees the new value.
+// Adds one to the word and wakes sleepers, with a system call only when there are any. Both sides
+// are sequentially consistent: either the sleeper is counted before the look here, or the kernel's
+// look at the word sees the new value.
 void bump(std::atomic<uint32_t>& word, std::atomic<int>& sleepers) {
   word.fetch_add(1);
   if (sleepers.load() > 0)
-    ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+    ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr,
+              nullptr, 0);
 }
 
 void wait_for_change(std::atomic<uint32_t>& word, uint32_t seen, std::atomic<int>& sleepers) {
@@ -37,7 +40,8 @@ void wait_for_change(std::atomic<uint32_t>& word, uint32_t seen, std::atomic<int
   }
   sleepers.fetch_add(1);
   while (word.load() == seen)
-    ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+    ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, seen, nullptr,
+              nullptr, 0);
   sleepers.fetch_sub(1);
 }
 
@@ -57,7 +61,8 @@ Gang::Gang(int num_workers, bool pin) : num_workers_(std::max(1, num_workers)) {
   const std::vector<int> cpus = pin ? usable_cpus() : std::vector<int>{};
   for (int i = 1; i < num_workers_; ++i) {
     // More workers than processors: pinning would only make them fight.
-    const int cpu = static_cast<size_t>(num_workers_) <= cpus.size() ? cpus[static_cast<size_t>(i)] : -1;
+    const int cpu =
+        static_cast<size_t>(num_workers_) <= cpus.size() ? cpus[static_cast<size_t>(i)] : -1;
     threads_.emplace_back([this, i, cpu] { thread_main(i, cpu); });
   }
 }
@@ -120,12 +125,14 @@ std::pair<int64_t, int64_t> Worker::share(int64_t n, int64_t grain) const {
 }
 
 void Worker::start_tickets() {
-  // The counter that is not in use now was last taken from before the latest barrier: worker 0 may reset it for the round
-  // after this one.
+  // The counter that is not in use now was last taken from before the latest barrier: worker 0 may
+  // reset it for the round after this one.
   ++ticket_round_;
   if (index_ == 0) gang_->tickets_[(ticket_round_ + 1) & 1].store(0, std::memory_order_relaxed);
 }
 
-int64_t Worker::take_ticket() { return gang_->tickets_[ticket_round_ & 1].fetch_add(1, std::memory_order_relaxed); }
+int64_t Worker::take_ticket() {
+  return gang_->tickets_[ticket_round_ & 1].fetch_add(1, std::memory_order_relaxed);
+}
 
 }  // namespace moestro::platform

@@ -1,6 +1,7 @@
-// Gang: a fixed team of pinned threads that computes one step together (SPMD). The caller's thread is worker 0, so a gang of
-// n starts n - 1 threads. Inside a step every worker runs the same code; ops split their work by worker index or by tickets and
-// meet at barriers. Waiting spins, then yields, then sleeps on a futex: quick while a step runs, quiet while idle.
+// Gang: a fixed team of pinned threads that computes one step together (SPMD). The caller's thread
+// is worker 0, so a gang of n starts n - 1 threads. Inside a step every worker runs the same code;
+// ops split their work by worker index or by tickets and meet at barriers. Waiting spins, then
+// yields, then sleeps on a futex: quick while a step runs, quiet while idle.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -14,7 +15,8 @@ namespace moestro::platform {
 
 class Gang;
 
-// What a kernel sees of the gang. Passed by reference through layers to kernels; valid during one Gang::run.
+// What a kernel sees of the gang. Passed by reference through layers to kernels; valid during one
+// Gang::run.
 class Worker {
  public:
   int index() const { return index_; }
@@ -23,8 +25,9 @@ class Worker {
   void barrier();
   // This worker's part of [0, n): contiguous, sizes differ by at most one unit of `grain`.
   std::pair<int64_t, int64_t> share(int64_t n, int64_t grain = 1) const;
-  // Tickets 0, 1, 2, …, each given to one worker; start_tickets() must be called by all workers at the same place in the
-  // code, after a barrier that ends the previous use. Two counters alternate, so one barrier between uses is enough.
+  // Tickets 0, 1, 2, …, each given to one worker; start_tickets() must be called by all workers at
+  // the same place in the code, after a barrier that ends the previous use. Two counters alternate,
+  // so one barrier between uses is enough.
   void start_tickets();
   int64_t take_ticket();
 
@@ -38,7 +41,8 @@ class Worker {
 
 class Gang {
  public:
-  // pin: bind worker i to the i-th processor this process may use (worker 0 stays unbound: it is the caller's thread).
+  // pin: bind worker i to the i-th processor this process may use (worker 0 stays unbound: it is
+  // the caller's thread).
   explicit Gang(int num_workers, bool pin = true);
   ~Gang();
   Gang(const Gang&) = delete;

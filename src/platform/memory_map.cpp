@@ -28,7 +28,8 @@ Result<MemoryMap> MemoryMap::open(const std::string& path) {
     if (p == MAP_FAILED) {
       const int error = errno;
       ::close(fd);
-      return Status(Code::kResourceExhausted, format("cannot map {} ({} bytes): {}", path, map.size_, std::strerror(error)));
+      return Status(Code::kResourceExhausted,
+                    format("cannot map {} ({} bytes): {}", path, map.size_, std::strerror(error)));
     }
     map.data_ = static_cast<const std::byte*>(p);
   }
@@ -53,7 +54,8 @@ void MemoryMap::drop(size_t begin, size_t size) const {
   const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const size_t first = (begin + page - 1) / page * page;
   const size_t last = (begin + size) / page * page;
-  if (first < last && last <= size_) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+  if (first < last && last <= size_)
+    ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
 }
 
 }  // namespace moestro::platform

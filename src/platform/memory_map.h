@@ -1,6 +1,6 @@
-// A read-only mapping of a whole file. Used by checkpoint/ for shards. Movable; the bytes live as long as the object.
-// The size is taken by fstat at open: a file cut short later by somebody else makes reads fault (SIGBUS), so files are
-// opened once, checked, and never reopened by path.
+// A read-only mapping of a whole file. Used by checkpoint/ for shards. Movable; the bytes live as
+// long as the object. The size is taken by fstat at open: a file cut short later by somebody else
+// makes reads fault (SIGBUS), so files are opened once, checked, and never reopened by path.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -19,7 +19,8 @@ class MemoryMap {
   ~MemoryMap();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
-  // Tells the kernel that [begin, begin + size) has been read and its pages may go (after repacking).
+  // Tells the kernel that [begin, begin + size) has been read and its pages may go (after
+  // repacking).
   void drop(size_t begin, size_t size) const;
 
  private:

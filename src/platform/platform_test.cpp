@@ -23,9 +23,11 @@ TEST(Gang, BarriersOrderWritesOfAllWorkers) {
         for (int step = 0; step < 5; ++step) {
           parts[static_cast<size_t>(w.index())] = round * 10 + step + w.index();
           w.barrier();
-          sums[static_cast<size_t>(w.index())] = std::accumulate(parts.begin(), parts.end(), int64_t{0});
+          sums[static_cast<size_t>(w.index())] =
+              std::accumulate(parts.begin(), parts.end(), int64_t{0});
           w.barrier();
-          ASSERT_EQ(sums[static_cast<size_t>(w.index())], int64_t{n} * (round * 10 + step) + n * (n - 1) / 2);
+          ASSERT_EQ(sums[static_cast<size_t>(w.index())],
+                    int64_t{n} * (round * 10 + step) + n * (n - 1) / 2);
         }
       });
   }
@@ -77,7 +79,8 @@ TEST(MemoryMap, MapsFilesAndNamesMissingOnes) {
   const std::string path = testing::TempDir() + "moestro_memory_map_test";
   std::ofstream(path) << "hello";
   auto map = MemoryMap::open(path).value();
-  EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(map.bytes().data()), map.bytes().size()), "hello");
+  EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(map.bytes().data()), map.bytes().size()),
+            "hello");
   std::remove(path.c_str());
   EXPECT_THAT(MemoryMap::open(path).status().message(), testing::HasSubstr(path));
   EXPECT_FALSE(MemoryMap::open("/").ok());

@@ -6,5 +6,6 @@
 
 namespace moestro {
 static_assert(sizeof(Bf16) == 2 && sizeof(F16) == 2);
-static_assert(tensor::packed_bytes(tensor::PackedFormat::kInt8, 33, 65) == 2 * 2 * 2048 + 2 * 32 * 8);
+static_assert(tensor::packed_bytes(tensor::PackedFormat::kInt8, 33, 65) ==
+              2 * 2 * 2048 + 2 * 32 * 8);
 }  // namespace moestro

@@ -1,4 +1,5 @@
-// Storage-only float types and their scalar conversions; the truth that vector code is tested against. Pure functions.
+// Storage-only float types and their scalar conversions; the truth that vector code is tested
+// against. Pure functions.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -23,7 +24,8 @@ inline Bf16 to_bf16(float v) {
 }
 
 inline float to_float(F16 v) {
-  const uint32_t sign = static_cast<uint32_t>(v.bits & 0x8000) << 16, exponent = v.bits >> 10 & 31, mantissa = v.bits & 0x3ff;
+  const uint32_t sign = static_cast<uint32_t>(v.bits & 0x8000) << 16, exponent = v.bits >> 10 & 31,
+                 mantissa = v.bits & 0x3ff;
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000 | mantissa << 13);
   if (exponent == 0) {
     const float magnitude = std::ldexp(static_cast<float>(mantissa), -24);
@@ -43,18 +45,22 @@ inline F16 to_f16(float v) {
     return {static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(std::ldexp(a, 24))))};
   }
   const uint32_t m = std::bit_cast<uint32_t>(a);
-  return {static_cast<uint16_t>(sign | static_cast<uint16_t>((m - 0x38000000 + 0xfff + (m >> 13 & 1)) >> 13))};
+  return {static_cast<uint16_t>(
+      sign | static_cast<uint16_t>((m - 0x38000000 + 0xfff + (m >> 13 & 1)) >> 13))};
 }
 
 // float8 e4m3fn: bias 7, no infinities, 0x7f and 0xff are NaN.
 inline float e4m3_to_float(uint8_t v) {
   const int exponent = v >> 3 & 15, mantissa = v & 7;
   if ((v & 0x7f) == 0x7f) return std::bit_cast<float>(0x7fc00000u);
-  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
-                                        : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+  const float magnitude = exponent == 0
+                              ? std::ldexp(static_cast<float>(mantissa), -9)
+                              : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
   return v & 0x80 ? -magnitude : magnitude;
 }
 
-inline float e8m0_to_float(uint8_t v) { return v == 255 ? std::bit_cast<float>(0x7fc00000u) : std::ldexp(1.0f, v - 127); }
+inline float e8m0_to_float(uint8_t v) {
+  return v == 255 ? std::bit_cast<float>(0x7fc00000u) : std::ldexp(1.0f, v - 127);
+}
 
 }  // namespace moestro

@@ -50,8 +50,7 @@ Status Vocabulary::add(std::string_view text, int64_t id) {
   const uint64_t hash = hash_bytes(text);
   Slot& slot = table_[slot_of(text, hash)];
   if (slot.id != kNoToken)
-    return data_loss(
-        format("token {} has two ids, {} and {}", text.substr(0, 80), slot.id, id));
+    return data_loss(format("token {} has two ids, {} and {}", text.substr(0, 80), slot.id, id));
   if (static_cast<size_t>(id) >= entries_.size()) entries_.resize(static_cast<size_t>(id) + 1);
   const Entry entry{static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(text.size())};
   entries_[static_cast<size_t>(id)] = entry;

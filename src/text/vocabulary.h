@@ -34,7 +34,8 @@ class Vocabulary {
   struct Entry {
     uint32_t offset = 0, length = kAbsent;
   };
-  // All that a look-up compares before the text itself: loading looks up a million times, each a cache miss or two.
+  // All that a look-up compares before the text itself: loading looks up a million times, each a
+  // cache miss or two.
   struct Slot {
     uint32_t tag = 0, offset = 0, length = 0;
     int32_t id = kNoToken;
