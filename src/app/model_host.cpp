@@ -301,8 +301,10 @@ Result<std::unique_ptr<ModelHost>> ModelHost::start(const config::Options& optio
                                                  options.parallel.pin_threads);
   std::unique_ptr<models::Model> model;
   {
-    LoadingProgress progress(host->planned_.model.weights->total_bytes(),
-                             options.model.show_load_progress);
+    // Made-up weights have no size of their own; the plan's is close.
+    uint64_t total = host->planned_.model.weights->total_bytes();
+    if (total == 0) total = static_cast<uint64_t>(host->planned_.plan.weight_bytes);
+    LoadingProgress progress(total, options.model.show_load_progress);
     MOESTRO_ASSIGN(model,
                    host->planned_.spec->load(*host->planned_.model.weights, *host->gang_,
                                              [&progress](uint64_t bytes) { progress.add(bytes); }));

@@ -97,8 +97,9 @@ std::string inspection_text(const json::object& o) {
   text_row(out, o, "experts", "experts");
   if (const json::object* w = child(o, "weights")) {
     row(out, "weights",
-        format("{} in {} tensors, {} files", human_bytes(w->at("bytes").to_number<uint64_t>()),
-               w->at("tensors").to_number<int64_t>(), w->at("files").to_number<int64_t>()));
+        format("{} in {} tensors, {} file{}", human_bytes(w->at("bytes").to_number<uint64_t>()),
+               w->at("tensors").to_number<int64_t>(), w->at("files").to_number<int64_t>(),
+               w->at("files").to_number<int64_t>() == 1 ? "" : "s"));
     sum_lines(out, "", w->at("dtypes").as_object());
   }
   if (const json::object* quant = child(o, "quantization")) quantization(out, *quant);

@@ -41,17 +41,17 @@ Status check_generate(const CommandLine& line) {
   if (g.prompt && line.is_given("--prompt-ids"))
     return invalid_argument("--prompt and --prompt-ids: give one of them");
   if (!g.prompt && g.prompt_ids.empty())
-    return invalid_argument("complete needs --prompt TEXT or --prompt-ids 1,2,3");
+    return invalid_argument("needs --prompt TEXT or --prompt-ids 1,2,3");
   return {};
 }
 
 Status check_tools(const CommandLine& line) {
   const ToolOptions& t = line.options.tool;
   if (line.verb == Verb::kLogits && (!t.input || !t.output)) {
-    return invalid_argument("logits needs --input FILE.json and --output FILE.safetensors");
+    return invalid_argument("needs --input FILE.json and --output FILE.safetensors");
   }
   if (line.verb == Verb::kPerplexity && !t.tokens)
-    return invalid_argument("perplexity needs --tokens FILE.safetensors");
+    return invalid_argument("needs --tokens FILE.safetensors");
   return {};
 }
 

@@ -254,6 +254,10 @@ class CommandLines(Case):
             with self.subTest(" ".join(args)):
                 self.refused(2, words, "serve", *args, *([] if "--port" in args else ["--port", "0"]))
 
+    def test_what_a_verb_cannot_do_without(self):
+        for words, args in (("--input", ["logits"]), ("--tokens", ["perplexity"]), ("--prompt", ["complete"])):
+            self.refused(2, "moestro " + args[0] + ": needs " + words, *args)
+
     def test_missing_model(self):
         for verb in ("serve", "chat", "complete", "explain", "inspect"):
             extra = ["--prompt", "x"] if verb == "complete" else []
