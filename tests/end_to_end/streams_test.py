@@ -136,7 +136,8 @@ class Leaving(Case):
         self.metrics_become(running=0, used=False)
 
     def test_a_client_that_left_costs_a_step(self):
-        """Counted from outside, so a few steps go by between the questions; the best of some tries shows the rest."""
+        # Counted from outside: steps of less than a millisecond go by between the questions, and the best of some
+        # tries shows the rest. The whole answer would take 3000.
         costs = []
         for _ in range(8):
             stream = self.client.chat.completions.create(model=self.model, messages=LONG["messages"], max_tokens=3000,
@@ -147,15 +148,17 @@ class Leaving(Case):
             stream.close()
             self.metrics_become(running=0, used=False)
             costs.append(self.server.steps() - before)
-        self.assertLess(min(costs), 8, costs)
+        self.assertLess(min(costs), 30, costs)
         steps = self.server.steps()
         time.sleep(0.3)
         self.assertEqual(self.server.steps(), steps)
 
 
 class Ending(Case):
+    server_flags = ("--shutdown-timeout", "120")
+
     def test_terminate_finishes_what_runs_and_refuses_what_is_new(self):
-        tokens = 250
+        tokens = 1500  # about two seconds on a fast machine: long enough to ask meanwhile
         results, begun = {}, threading.Barrier(5)
 
         def streamed(i):
