@@ -1,0 +1,78 @@
+#include "kernels/cuda/device_layout.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+#include <vector>
+
+#include "kernels/cuda/lists.h"
+
+namespace moestro::kernels::cuda {
+namespace {
+
+TEST(DeviceLayout, EveryByteHasItsOwnPlace) {
+  const DeviceMatrix m{300, 200, 1};
+  std::set<int64_t> places;
+  for (int32_t row = 0; row < m.padded_n(); ++row)
+    for (int32_t byte = 0; byte < m.k_steps() * kStepBytes; ++byte) places.insert(packed_offset(m, row, byte));
+  EXPECT_EQ(static_cast<int64_t>(places.size()), m.bytes());
+  EXPECT_EQ(*places.begin(), 0);
+  EXPECT_EQ(*places.rbegin(), m.bytes() - 1);
+}
+
+TEST(DeviceLayout, RowPermutationsAreOneToOne) {
+  std::set<int32_t> plain, sides;
+  for (int32_t c = 0; c < 512; ++c) plain.insert(plain_row(c));
+  for (int32_t c = 0; c < 256; ++c)
+    for (int32_t side : {0, 1}) sides.insert(gate_up_row(c, side));
+  EXPECT_EQ(plain.size(), 512u);
+  EXPECT_EQ(*plain.rbegin(), 511);
+  EXPECT_EQ(sides, plain);
+}
+
+TEST(DeviceLayout, PackingPlacesValuesAndScalesAndPadsWithZeros) {
+  const int32_t hidden = 200, inter = 72;
+  std::mt19937 rng(3);
+  std::vector<int8_t> gate(hidden * inter), up(gate.size());
+  for (auto* v : {&gate, &up})
+    for (int8_t& x : *v) x = static_cast<int8_t>(static_cast<int>(rng() % 255) - 127);
+  std::vector<float> gate_scales(inter, 2.0f), up_scales(inter, 3.0f);
+  const DeviceMatrix m = gate_up_matrix(hidden, inter, 1);
+  std::vector<int8_t> packed(static_cast<size_t>(m.bytes()), 99);
+  std::vector<float> scales(static_cast<size_t>(m.padded_n()), 99.0f);
+  pack_gate_up(m, inter, gate.data(), up.data(), gate_scales.data(), up_scales.data(), packed.data(), scales.data());
+  auto at = [&](int32_t row, int32_t k) { return packed[static_cast<size_t>(packed_offset(m, row, k))]; };
+  for (int32_t c = 0; c < kBlockRows / 2; ++c) {
+    for (int32_t k = 0; k < m.k_steps() * kStepBytes; ++k) {
+      const bool real = c < inter && k < hidden;
+      const auto from = static_cast<size_t>(real ? c * hidden + k : 0);
+      ASSERT_EQ(at(gate_up_row(c, 0), k), real ? gate[from] : 0) << c << " " << k;
+      ASSERT_EQ(at(gate_up_row(c, 1), k), real ? up[from] : 0) << c << " " << k;
+    }
+    EXPECT_EQ(scales[static_cast<size_t>(gate_up_row(c, 0))], c < inter ? 2.0f : 0.0f);
+    EXPECT_EQ(scales[static_cast<size_t>(gate_up_row(c, 1))], c < inter ? 3.0f : 0.0f);
+  }
+}
+
+TEST(MoeLayerKernels, SayWhatTheyNeedAndWhyNot) {
+  const auto kernels = moe_layer_kernels_int8();
+  ASSERT_FALSE(kernels.empty());
+  DeviceMoeShape s;
+  s.max_tokens = 128;
+  s.experts = 256;
+  s.top_k = 8;
+  s.hidden = 6144;
+  s.intermediate = 2048;
+  EXPECT_EQ(kernels[0].needs.compute_major, 9);
+  EXPECT_TRUE(kernels[0].supports(s).ok());
+  EXPECT_GT(kernels[0].workspace_bytes(s, 132), 128 * 8 * 6144 * 2);
+  s.experts = 1024;
+  EXPECT_NE(kernels[0].supports(s).message().find("1024 experts"), std::string::npos);
+  s.experts = 256;
+  s.hidden = 6145;
+  EXPECT_FALSE(kernels[0].supports(s).ok());
+}
+
+}  // namespace
+}  // namespace moestro::kernels::cuda

@@ -1,0 +1,371 @@
+// The CUDA MoE layer on a card against a scalar reference on the host from the same quantised weights: shapes, batch sizes,
+// routing modes, adversarial routings, replay of a captured graph. Exit 77 (ctest: skipped) without a Hopper GPU.
+//   moe_layer_test          everything
+//   moe_layer_test small    small shapes only (for compute-sanitizer)
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <string>
+#include <thread>
+
+#include "random_moe.cuh"
+
+using namespace moestro;
+using namespace moestro::kernels::cuda;
+
+namespace {
+
+int failures = 0;
+int checks = 0;
+
+void expect(bool ok, const std::string& what) {
+  ++checks;
+  if (ok) return;
+  ++failures;
+  std::printf("FAILED  %s\n", what.c_str());
+}
+
+struct Chosen {
+  std::vector<int32_t> ids;
+  std::vector<float> weights;
+};
+
+// moe/router.h's rules in double precision.
+Chosen reference_route(const DeviceMoeShape& s, const float* logits, const float* bias) {
+  const int n = s.experts, k = s.top_k;
+  std::vector<double> score(n), choice(n);
+  const double max = *std::max_element(logits, logits + n);
+  double sum = 0;
+  for (int i = 0; i < n; ++i) sum += std::exp(logits[i] - max);
+  for (int i = 0; i < n; ++i) {
+    score[i] = s.router.softmax_after_topk ? logits[i]
+               : s.router.sigmoid          ? 1 / (1 + std::exp(-double{logits[i]}))
+                                           : std::exp(logits[i] - max) / sum;
+    choice[i] = score[i] + (bias ? bias[i] : 0);
+  }
+  if (s.router.n_group > 1) {
+    const int size = n / s.router.n_group;
+    std::vector<std::pair<double, int>> groups;
+    for (int g = 0; g < s.router.n_group; ++g) {
+      std::vector<double> v(choice.begin() + g * size, choice.begin() + (g + 1) * size);
+      std::sort(v.rbegin(), v.rend());
+      groups.push_back({-(s.router.noaux_tc && size > 1 ? v[0] + v[1] : v[0]), g});
+    }
+    std::sort(groups.begin(), groups.end());
+    for (int g = s.router.topk_group; g < s.router.n_group; ++g)
+      std::fill_n(choice.begin() + groups[g].second * size, size, -INFINITY);
+  }
+  std::vector<int32_t> order(n);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return choice[a] > choice[b]; });
+  Chosen c;
+  double total = 0;
+  std::vector<double> w(k);
+  for (int j = 0; j < k; ++j) {
+    c.ids.push_back(order[j]);
+    w[j] = s.router.softmax_after_topk ? std::exp(score[order[j]] - score[order[0]]) : score[order[j]];
+    total += w[j];
+  }
+  const bool norm = s.router.renormalize || s.router.softmax_after_topk;
+  for (int j = 0; j < k; ++j) c.weights.push_back(static_cast<float>(w[j] / (norm ? total : 1) * s.router.scaling));
+  return c;
+}
+
+float quantize_row(const std::vector<float>& x, std::vector<int8_t>& q) {
+  float amax = 0;
+  for (float v : x) amax = std::max(amax, std::fabs(v));
+  const float scale = amax / 127.0f, inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  for (size_t i = 0; i < x.size(); ++i) q[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
+  return scale;
+}
+
+// One packed row times q, exact.
+int32_t dot(const DeviceMatrix& m, uint32_t seed, int32_t expert, int32_t packed_row, const std::vector<int8_t>& q) {
+  int32_t sum = 0;
+  for (int32_t b = 0; b < m.k; b += 4) {
+    const uint64_t at = static_cast<uint64_t>(m.bytes() * expert + packed_offset(m, packed_row, b));
+    const uint32_t word = weight_word(seed, at / 4);
+    for (int32_t i = 0; i < std::min(4, m.k - b); ++i) sum += static_cast<int8_t>(word >> (8 * i)) * q[b + i];
+  }
+  return sum;
+}
+
+std::vector<double> reference_token(const RandomMoe& moe, const __nv_bfloat16* x, const Chosen& chosen) {
+  const DeviceMoeShape& s = moe.shape;
+  std::vector<float> row(s.hidden), h(s.intermediate);
+  for (int32_t i = 0; i < s.hidden; ++i) row[i] = __bfloat162float(x[i]);
+  std::vector<int8_t> q(s.hidden), hq(s.intermediate);
+  const float scale = quantize_row(row, q);
+  std::vector<double> out(s.hidden);
+  for (size_t j = 0; j < chosen.ids.size(); ++j) {
+    const int32_t e = chosen.ids[j];
+    if (e < 0 || e >= s.experts) continue;
+    const float* us = moe.up_scales.data() + int64_t{e} * moe.up.padded_n();
+    const float* ds = moe.down_scales.data() + int64_t{e} * moe.down.padded_n();
+    for (int32_t c = 0; c < s.intermediate; ++c) {
+      double v[2];
+      for (int side = 0; side < 2; ++side) {
+        const int32_t r = gate_up_row(c, side);
+        v[side] = double{scale} * us[r] * dot(moe.up, 1, e, r, q);
+      }
+      h[c] = bf16_round(static_cast<float>(v[0] / (1 + std::exp(-v[0])) * v[1]));
+    }
+    const float h_scale = quantize_row(h, hq);
+    for (int32_t c = 0; c < s.hidden; ++c) {
+      const int32_t r = plain_row(c);
+      out[c] += double{chosen.weights[j]} * h_scale * ds[r] * dot(moe.down, 2, e, r, hq);
+    }
+  }
+  return out;
+}
+
+struct Runner {
+  const RandomMoe& moe;
+  DeviceMoeShape shape;
+  int32_t sms;
+  platform::CudaStream stream = must(platform::CudaStream::create());
+  platform::DeviceArray<std::byte> workspace;
+
+  Runner(const RandomMoe& m, const DeviceMoeShape& s, int32_t num_sms) : moe(m), shape(s), sms(num_sms) {
+    const size_t bytes = static_cast<size_t>(moe_workspace_bytes(s, sms));
+    workspace = must(platform::DeviceArray<std::byte>::allocate(bytes));
+    cudaMemset(workspace.data(), 0xee, bytes);  // garbage, NaN as float
+    cudaDeviceSynchronize();
+    must(prepare_moe_workspace(s, sms, workspace.data(), stream.get()));
+  }
+  std::vector<uint16_t> run(MoeInputs& in, const DeviceMoeArgs& args) {
+    cudaMemset(in.out.data(), 0xff, in.out.bytes());
+    cudaDeviceSynchronize();
+    must(launch_moe_int8(shape, sms, moe.weights(), args, stream.get()));
+    return output(in);
+  }
+  std::vector<uint16_t> output(MoeInputs& in) {
+    must(stream.synchronize());
+    std::vector<uint16_t> out(in.out.size());
+    cudaMemcpy(out.data(), in.out.data(), in.out.bytes(), cudaMemcpyDeviceToHost);
+    return out;
+  }
+};
+
+// Worst relative error of sampled tokens, infinity if any element was not written or one beyond the tokens was.
+double worst_error(const RandomMoe& moe, const DeviceMoeShape& s, const MoeInputs& in, int32_t tokens,
+                   const std::vector<uint16_t>& out, const std::vector<Chosen>* given, const std::vector<float>& bias,
+                   int samples) {
+  const size_t used = static_cast<size_t>(tokens) * s.hidden;
+  for (size_t i = 0; i < out.size(); ++i)
+    if ((out[i] == 0xffff) != (i >= used)) return INFINITY;
+  std::vector<int32_t> picked;
+  for (int i = 0; i < std::min(samples, tokens); ++i)
+    picked.push_back(static_cast<int32_t>(int64_t{i} * (tokens - 1) / std::max(1, std::min(samples, tokens) - 1)));
+  std::vector<double> error(picked.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < picked.size(); ++i)
+    threads.emplace_back([&, i] {
+      const int32_t t = picked[i];
+      const Chosen c = given ? (*given)[t]
+                             : reference_route(s, in.logits.data() + int64_t{t} * s.experts, bias.empty() ? nullptr : bias.data());
+      const std::vector<double> ref = reference_token(moe, in.x.data() + int64_t{t} * s.hidden, c);
+      double diff = 0, norm = 0;
+      for (int32_t k = 0; k < s.hidden; ++k) {
+        uint32_t bits = uint32_t{out[int64_t{t} * s.hidden + k]} << 16;
+        float v;
+        std::memcpy(&v, &bits, 4);
+        if (!(std::fabs(v) < 1e30f)) diff = INFINITY;
+        diff += (v - ref[k]) * (v - ref[k]);
+        norm += ref[k] * ref[k];
+      }
+      error[i] = norm > 0 ? std::sqrt(diff / norm) : std::sqrt(diff);
+    });
+  for (auto& t : threads) t.join();
+  return error.empty() ? 0 : *std::max_element(error.begin(), error.end());
+}
+
+constexpr double kTolerance = 5e-3;
+
+std::string name_of(const DeviceMoeShape& s, int32_t tokens) {
+  return "H" + std::to_string(s.hidden) + " I" + std::to_string(s.intermediate) + " E" + std::to_string(s.experts) + " top-" +
+         std::to_string(s.top_k) + " T" + std::to_string(tokens) + " tile " + std::to_string(moe_row_tile(s));
+}
+
+// Every batch size: error, two runs alike, and a token's bits the same in any batch and with any tile.
+void test_batches(DeviceMoeShape s, const std::vector<int32_t>& batches, int32_t sms, int samples) {
+  s.max_tokens = 1;
+  RandomMoe moe(s);
+  std::vector<uint16_t> alone;
+  for (int32_t tokens : batches) {
+    s.max_tokens = std::max(1, tokens);
+    Runner runner(moe, s, sms);
+    MoeInputs in(s, tokens, 1234);  // x of the first token is the same in every batch
+    MoeInputs one(s, std::min(tokens, 1), 1234);
+    // logits come after x: give the first token the same ones everywhere
+    for (MoeInputs* m : {&in, &one}) {
+      for (int32_t e = 0; e < s.experts && tokens > 0; ++e) m->logits[e] = std::sin(static_cast<float>(e * e + 1));
+      must(m->logit_data.upload(m->logits.data(), m->logits.size(), nullptr));
+    }
+    const auto out = runner.run(in, in.args(runner.workspace.data()));
+    const double error = worst_error(moe, s, in, tokens, out, nullptr, {}, samples);
+    std::printf("  %-44s error %.2e\n", name_of(s, tokens).c_str(), error);
+    expect(error < kTolerance, name_of(s, tokens) + ": error " + std::to_string(error));
+    expect(out == runner.run(in, in.args(runner.workspace.data())), name_of(s, tokens) + ": two runs differ");
+    if (tokens == 0) continue;
+    const std::vector<uint16_t> first(out.begin(), out.begin() + s.hidden);
+    if (alone.empty()) alone = first;
+    expect(first == alone, name_of(s, tokens) + ": the first token's bits depend on the batch");
+    const auto lone = runner.run(one, one.args(runner.workspace.data()));
+    expect(std::equal(alone.begin(), alone.end(), lone.begin()), name_of(s, tokens) + ": one token in this bucket differs");
+  }
+}
+
+// Given ids: all rows on one expert, exact tile edges, ids of other ranks, every tile size.
+void test_given_ids(DeviceMoeShape s, int32_t sms) {
+  s.top_k = 2;
+  for (int32_t tile : {8, 16, 32, 64, 128}) {
+    s.row_tile = tile;
+    for (int32_t tokens : {1, 7, 8, 9, 63, 64, 65, 127, 128, 129, 300}) {
+      s.max_tokens = tokens;
+      static RandomMoe* moe = nullptr;
+      if (!moe || moe->shape.hidden != s.hidden) moe = new RandomMoe(s);  // freed at exit
+      Runner runner(*moe, s, sms);
+      MoeInputs in(s, tokens, 5);
+      std::vector<Chosen> chosen;
+      std::vector<int32_t> ids;
+      std::vector<float> weights;
+      for (int32_t t = 0; t < tokens; ++t) {
+        // slot 0: everyone on the last expert; slot 1: nobody, out of range, or a rare one
+        const int32_t other = t % 3 == 0 ? -1 : t % 3 == 1 ? s.experts + 5 : t % (s.experts - 1);
+        chosen.push_back({{s.experts - 1, other}, {0.75f, 0.5f}});
+        ids.insert(ids.end(), {s.experts - 1, other});
+        weights.insert(weights.end(), {0.75f, 0.5f});
+      }
+      auto id_data = must(platform::DeviceArray<int32_t>::allocate(ids.size()));
+      auto weight_data = must(platform::DeviceArray<float>::allocate(weights.size()));
+      must(id_data.upload(ids.data(), ids.size(), nullptr));
+      must(weight_data.upload(weights.data(), weights.size(), nullptr));
+      cudaDeviceSynchronize();
+      DeviceMoeArgs args = in.args(runner.workspace.data());
+      args.logits = nullptr;
+      args.ids = id_data.data();
+      args.weights = weight_data.data();
+      const double error = worst_error(*moe, s, in, tokens, runner.run(in, args), &chosen, {}, 16);
+      expect(error < kTolerance, "given ids, " + name_of(s, tokens) + ": error " + std::to_string(error));
+    }
+  }
+}
+
+// Every routing mode, with ties and a zero row.
+void test_routers(DeviceMoeShape s, int32_t sms) {
+  s.max_tokens = 40;
+  RandomMoe moe(s);
+  for (int mode = 0; mode < 6; ++mode) {
+    s.router = {};
+    s.router.sigmoid = mode == 1 || mode == 3 || mode == 4;
+    s.router.softmax_after_topk = mode == 2;
+    s.router.noaux_tc = mode == 3;
+    if (mode >= 3 && mode < 5) s.router.n_group = 4, s.router.topk_group = 2;
+    s.router.renormalize = mode == 1 || mode == 3 || mode == 5;
+    s.router.scaling = mode == 3 ? 2.5f : 1.0f;
+    Runner runner(moe, s, sms);
+    MoeInputs in(s, 33, 90 + mode);
+    for (int32_t e = 0; e < s.experts; ++e) in.logits[e] = 0.25f;                          // all equal: lowest ids
+    std::fill_n(in.x.begin() + s.hidden, s.hidden, __float2bfloat16(0.0f));                // a zero row
+    must(in.logit_data.upload(in.logits.data(), in.logits.size(), nullptr));
+    must(in.x_data.upload(in.x.data(), in.x.size(), nullptr));
+    std::vector<float> bias;
+    if (mode == 3 || mode == 4)
+      for (int32_t e = 0; e < s.experts; ++e) bias.push_back(e == 0 ? 0.0f : 0.1f * std::sin(static_cast<float>(e)));
+    auto bias_data = must(platform::DeviceArray<float>::allocate(bias.size()));
+    must(bias_data.upload(bias.data(), bias.size(), nullptr));
+    cudaDeviceSynchronize();
+    DeviceMoeArgs args = in.args(runner.workspace.data());
+    args.bias = bias.empty() ? nullptr : bias_data.data();
+    const double error = worst_error(moe, s, in, 33, runner.run(in, args), nullptr, bias, 33);
+    expect(error < kTolerance, "router mode " + std::to_string(mode) + ": error " + std::to_string(error));
+  }
+}
+
+// One captured graph, replayed with other inputs and token counts, gives what direct launches give.
+void test_replay(DeviceMoeShape s, int32_t sms, int rounds) {
+  s.max_tokens = 64;
+  RandomMoe moe(s);
+  Runner graphed(moe, s, sms), direct(moe, s, sms);
+  MoeInputs in(s, 64, 1);
+  const auto graph = must(platform::CudaGraph::capture(graphed.stream, [&] {
+    for (int i = 0; i < 3; ++i)  // back to back: launches of neighbouring layers overlap
+      MOESTRO_TRY(launch_moe_int8(s, sms, moe.weights(), in.args(graphed.workspace.data()), graphed.stream.get()));
+    return Status();
+  }));
+  int differ = 0;
+  for (int i = 0; i < rounds; ++i) {
+    in.set(s, (i * 37) % 65, 100 + i);
+    cudaMemset(in.out.data(), 0xff, in.out.bytes());
+    cudaDeviceSynchronize();
+    must(graph.launch(graphed.stream));
+    const auto replayed = graphed.output(in);
+    differ += replayed != direct.run(in, in.args(direct.workspace.data()));
+  }
+  expect(differ == 0, "replay: " + std::to_string(differ) + " of " + std::to_string(rounds) + " rounds differ");
+}
+
+// pack_gate_up and pack_plain against the formula the reference reads by.
+void test_packing() {
+  const int32_t hidden = 200, inter = 72;
+  std::vector<int8_t> gate(hidden * inter), up(gate.size()), down(gate.size());
+  std::mt19937 rng(3);
+  for (auto* m : {&gate, &up, &down})
+    for (auto& v : *m) v = static_cast<int8_t>(rng());
+  const DeviceMatrix u = gate_up_matrix(hidden, inter, 1), d{hidden, inter, 1};
+  std::vector<int8_t> packed_up(u.bytes()), packed_down(d.bytes());
+  pack_gate_up(u, inter, gate.data(), up.data(), nullptr, nullptr, packed_up.data(), nullptr);
+  pack_plain(d, down.data(), nullptr, packed_down.data(), nullptr);
+  bool same = true;
+  for (int32_t c = 0; c < inter; ++c)
+    for (int32_t k = 0; k < hidden; ++k) {
+      same &= packed_up[packed_offset(u, gate_up_row(c, 0), k)] == gate[c * hidden + k];
+      same &= packed_up[packed_offset(u, gate_up_row(c, 1), k)] == up[c * hidden + k];
+      same &= packed_down[packed_offset(d, plain_row(k), c)] == down[k * inter + c];
+    }
+  expect(same, "packed matrices do not hold the source");
+}
+
+DeviceMoeShape make_shape(int32_t experts, int32_t top_k, int32_t hidden, int32_t inter) {
+  DeviceMoeShape s;
+  s.experts = experts;
+  s.top_k = top_k;
+  s.hidden = hidden;
+  s.intermediate = inter;
+  s.router.renormalize = true;
+  return s;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool small = argc > 1 && std::strcmp(argv[1], "small") == 0;
+  const auto device = platform::read_cuda_device(0);
+  if (!device.ok() || !device->is_hopper()) {
+    std::printf("SKIPPED: %s\n", device.ok() ? (device->name + " is no Hopper GPU").c_str() : device.status().message().c_str());
+    return 77;
+  }
+  const int32_t sms = device->num_sms;
+  test_packing();
+  const DeviceMoeShape tiny = make_shape(6, 2, 264, 200), odd = make_shape(20, 3, 520, 328);
+  if (small) {
+    test_batches(tiny, {0, 1, 9}, sms, 9);
+    test_batches(odd, {40}, sms, 4);
+    test_replay(tiny, sms, 2);
+  } else {
+    test_batches(tiny, {0, 1, 2, 8, 32, 128, 513}, sms, 16);
+    test_batches(odd, {0, 1, 8, 33, 128, 512, 2048}, sms, 16);
+    test_given_ids(tiny, sms);
+    test_routers(make_shape(64, 4, 256, 128), sms);
+    test_routers(make_shape(352, 6, 256, 128), sms);
+    test_replay(odd, sms, 300);
+    test_batches(make_shape(128, 8, 2048, 768), {1, 0, 8, 32, 128, 512, 2048, 8192}, sms, 16);
+    test_batches(make_shape(256, 8, 6144, 2048), {1, 0, 8, 32, 128, 512, 2048, 8192}, sms, 8);
+  }
+  const cudaError_t last = cudaDeviceSynchronize();
+  expect(last == cudaSuccess, cudaGetErrorString(last));
+  std::printf("%s: %d checks, %d failed\n", failures ? "FAILED" : "passed", checks, failures);
+  return failures != 0;
+}
