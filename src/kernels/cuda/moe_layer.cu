@@ -60,9 +60,10 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(const __grid_constant
 #pragma unroll 8
     for (int j = 0; j < p.top_k; ++j) {
       const int64_t row = __ldcg(p.w.pair_row + token * p.top_k + j);
-      if (row < 0) continue;
-      const float weight = __ldcg(p.w.weights + token * p.top_k + j);
-      const uint4 y = __ldcg(reinterpret_cast<const uint4*>(p.w.y + row * p.hidden + column));
+      const float weight = row < 0 ? 0.0f : __ldcg(p.w.weights + token * p.top_k + j);
+      // A select and no branch: the loads of all slots are in flight together.
+      const uint4 y = row < 0 ? make_uint4(0, 0, 0, 0)
+                              : __ldcg(reinterpret_cast<const uint4*>(p.w.y + row * p.hidden + column));
       const uint32_t words[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {

@@ -164,7 +164,7 @@ __device__ void quantize_token(const RouteParams& p, int token, int team, bool a
   const int chunks = p.hidden / 8, padded = p.hidden_steps * (kStepBytes / 8);
   float amax = 0;
   if (active) {
-#pragma unroll 4
+#pragma unroll 8
     for (int c = member * 32 + lane; c < chunks; c += 32 * team) amax = fmaxf(amax, absmax8(x[c]));
   }
   amax = warp_max(amax);
@@ -267,7 +267,7 @@ __device__ void place_pair(const RouteParams& p, int64_t pair, int token, int64_
   const int64_t tile = row / p.row_tile;
   const int in_tile = static_cast<int>(row % p.row_tile), tile_bytes = p.row_tile * kStepBytes;
   int8_t* dst = p.w.x_rows + tile * p.hidden_steps * tile_bytes;
-#pragma unroll 4
+#pragma unroll 12
   for (int c = lane; c < p.hidden_steps * 8; c += 32)
     *reinterpret_cast<uint4*>(dst + int64_t{c / 8} * tile_bytes + swizzled_offset(in_tile, c % 8 * 16)) = src[c];
 }
