@@ -1,6 +1,7 @@
-// The CUDA MoE layer against the card's own ceilings, measured in the same run: read bandwidth (16-byte loads) and int8 wgmma
-// rate (operands resident in shared memory, random values). Weights come from memory: each graph holds several layers with
-// different routings. Prints one line a batch size: time, floor (the larger of bytes / bandwidth and products / rate), share.
+// The CUDA MoE layer against the card's own ceilings, measured in the same run: read bandwidth
+// (16-byte loads) and int8 wgmma rate (operands resident in shared memory, random values). Weights
+// come from memory: each graph holds several layers with different routings. Prints one line a
+// batch size: time, floor (the larger of bytes / bandwidth and products / rate), share.
 //   cuda_moe_bench [glm5|qwen3]... [tokens=N]
 #include <algorithm>
 #include <cmath>
@@ -34,11 +35,13 @@ __global__ void __launch_bounds__(512) read_all(const uint4* from, size_t count,
 __global__ void __launch_bounds__(256, 1) multiply_only(int rounds, int32_t* out) {
   extern __shared__ uint8_t dynamic[];
   uint8_t* tiles = dynamic + (1024 - ptx::shared_address(dynamic) % 1024) % 1024;
-  for (int i = threadIdx.x; i < 48 * 1024 / 4; i += 256) reinterpret_cast<uint32_t*>(tiles)[i] = weight_word(9, i);
+  for (int i = threadIdx.x; i < 48 * 1024 / 4; i += 256)
+    reinterpret_cast<uint32_t*>(tiles)[i] = weight_word(9, i);
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   __syncthreads();
   const int w = threadIdx.x / 128;
-  const uint64_t a0 = ptx::swizzled_descriptor(tiles + w * 16384), a1 = ptx::swizzled_descriptor(tiles + w * 16384 + 8192);
+  const uint64_t a0 = ptx::swizzled_descriptor(tiles + w * 16384),
+                 a1 = ptx::swizzled_descriptor(tiles + w * 16384 + 8192);
   const uint64_t b = ptx::swizzled_descriptor(tiles + 32768);
   int32_t sum[2][64] = {};
   for (int round = 0; round < rounds; ++round) {
@@ -87,12 +90,15 @@ Ceilings measure_ceilings(const platform::CudaStream& stream, int sms) {
   fill_weights<<<1024, 256>>>(reinterpret_cast<uint32_t*>(big.data()), big.bytes() / 4, 3);
   cudaDeviceSynchronize();
   for (int per : {2, 4})
-    c.bytes_per_us = std::max(c.bytes_per_us, static_cast<double>(big.bytes()) / median_us(stream, 9, [&] {
-      read_all<<<sms * per, 512, 0, stream.get()>>>(big.data(), big.size(), reinterpret_cast<uint32_t*>(sink.data()));
-    }));
+    c.bytes_per_us = std::max(
+        c.bytes_per_us, static_cast<double>(big.bytes()) / median_us(stream, 9, [&] {
+                          read_all<<<sms * per, 512, 0, stream.get()>>>(
+                              big.data(), big.size(), reinterpret_cast<uint32_t*>(sink.data()));
+                        }));
   const int shared = 49 * 1024 + 1024, rounds = 20000;
   cudaFuncSetAttribute(multiply_only, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-  const double us = median_us(stream, 9, [&] { multiply_only<<<sms, 256, shared, stream.get()>>>(rounds, sink.data()); });
+  const double us = median_us(
+      stream, 9, [&] { multiply_only<<<sms, 256, shared, stream.get()>>>(rounds, sink.data()); });
   c.int8_ops_per_us = 2.0 * 256 * 128 * 128 * rounds * sms / us;
   must(platform::cuda_status(cudaGetLastError(), "ceilings"));
   return c;
@@ -104,23 +110,28 @@ int experts_hit(const DeviceMoeShape& s, const MoeInputs& in, int32_t tokens) {
   for (int32_t t = 0; t < tokens; ++t) {
     const float* l = in.logits.data() + int64_t{t} * s.experts;
     for (int32_t e = 0; e < s.experts; ++e) order[e] = e;
-    std::partial_sort(order.begin(), order.begin() + s.top_k, order.end(), [&](int a, int b) { return l[a] > l[b]; });
+    std::partial_sort(order.begin(), order.begin() + s.top_k, order.end(),
+                      [&](int a, int b) { return l[a] > l[b]; });
     hit.insert(order.begin(), order.begin() + s.top_k);
   }
   return static_cast<int>(hit.size());
 }
 
-void bench_model(const char* name, DeviceMoeShape s, const Ceilings& c, int32_t sms, const platform::CudaStream& stream) {
+void bench_model(const char* name, DeviceMoeShape s, const Ceilings& c, int32_t sms,
+                 const platform::CudaStream& stream) {
   s.router.renormalize = true;
   s.max_tokens = 1;
   RandomMoe moe(s);
-  std::printf("%s: hidden %d, experts %d, top-%d, intermediate %d, int8\n", name, s.hidden, s.experts, s.top_k, s.intermediate);
-  std::printf("%6s %5s %6s %10s %10s %7s %9s %9s\n", "tokens", "tile", "hit", "us", "floor us", "share", "GB/s", "TOP/s");
+  std::printf("%s: hidden %d, experts %d, top-%d, intermediate %d, int8\n", name, s.hidden,
+              s.experts, s.top_k, s.intermediate);
+  std::printf("%6s %5s %6s %10s %10s %7s %9s %9s\n", "tokens", "tile", "hit", "us", "floor us",
+              "share", "GB/s", "TOP/s");
   for (int32_t tokens : {1, 8, 32, 128, 512, 2048, 8192}) {
     if (only_tokens != 0 && tokens != only_tokens) continue;
     s.max_tokens = tokens;
     const int layers = tokens <= 8 ? 16 : tokens <= 512 ? 4 : 2;
-    auto workspace = must(platform::DeviceArray<std::byte>::allocate(static_cast<size_t>(moe_workspace_bytes(s, sms))));
+    auto workspace = must(platform::DeviceArray<std::byte>::allocate(
+        static_cast<size_t>(moe_workspace_bytes(s, sms))));
     must(prepare_moe_workspace(s, sms, workspace.data(), stream.get()));
     std::vector<MoeInputs> inputs;
     double hit = 0;
@@ -130,15 +141,16 @@ void bench_model(const char* name, DeviceMoeShape s, const Ceilings& c, int32_t 
     }
     const auto graph = must(platform::CudaGraph::capture(stream, [&] {
       for (const MoeInputs& in : inputs)
-        MOESTRO_TRY(launch_moe_int8(s, sms, moe.weights(), in.args(workspace.data()), stream.get()));
+        MOESTRO_TRY(
+            launch_moe_int8(s, sms, moe.weights(), in.args(workspace.data()), stream.get()));
       return Status();
     }));
     const double us = median_us(stream, 15, [&] { must(graph.launch(stream)); }) / layers;
     const double bytes = hit * moe.expert_bytes() + 4.0 * tokens * s.hidden;
     const double ops = 2.0 * tokens * s.top_k * moe.expert_bytes();
     const double floor = std::max(bytes / c.bytes_per_us, ops / c.int8_ops_per_us);
-    std::printf("%6d %5d %6.1f %10.1f %10.1f %6.1f%% %9.0f %9.1f\n", tokens, moe_row_tile(s), hit, us, floor, 100 * floor / us,
-                bytes / us / 1e3, ops / us / 1e6);
+    std::printf("%6d %5d %6.1f %10.1f %10.1f %6.1f%% %9.0f %9.1f\n", tokens, moe_row_tile(s), hit,
+                us, floor, 100 * floor / us, bytes / us / 1e3, ops / us / 1e6);
     std::fflush(stdout);
   }
 }
@@ -153,13 +165,16 @@ int main(int argc, char** argv) {
   }
   const auto stream = must(platform::CudaStream::create());
   const Ceilings c = measure_ceilings(stream, device->num_sms);
-  std::printf("%s: read %.0f GB/s, int8 wgmma %.0f TOP/s\n", device->name.c_str(), c.bytes_per_us / 1e3, c.int8_ops_per_us / 1e6);
+  std::printf("%s: read %.0f GB/s, int8 wgmma %.0f TOP/s\n", device->name.c_str(),
+              c.bytes_per_us / 1e3, c.int8_ops_per_us / 1e6);
   std::vector<std::string> names(argv + 1, argv + argc);
   if (!names.empty() && names.back().starts_with("tokens=")) {
     only_tokens = std::stoi(names.back().substr(7));
     names.pop_back();
   }
-  auto wanted = [&](const char* name) { return names.empty() || std::find(names.begin(), names.end(), name) != names.end(); };
+  auto wanted = [&](const char* name) {
+    return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
+  };
   auto shape = [](int32_t experts, int32_t hidden, int32_t inter) {
     DeviceMoeShape s;
     s.experts = experts;
@@ -168,7 +183,8 @@ int main(int argc, char** argv) {
     s.intermediate = inter;
     return s;
   };
-  if (wanted("qwen3")) bench_model("qwen3-30b-a3b", shape(128, 2048, 768), c, device->num_sms, stream);
+  if (wanted("qwen3"))
+    bench_model("qwen3-30b-a3b", shape(128, 2048, 768), c, device->num_sms, stream);
   if (wanted("glm5")) bench_model("glm-5", shape(256, 6144, 2048), c, device->num_sms, stream);
   return 0;
 }

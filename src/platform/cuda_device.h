@@ -1,5 +1,6 @@
-// Owners of CUDA resources: device memory, streams, events, captured graphs, and what the device is. Errors are Status. Only
-// included in CUDA builds (it is a CUDA header); any thread that has set the device.
+// Owners of CUDA resources: device memory, streams, events, captured graphs, and what the device
+// is. Errors are Status. Only included in CUDA builds (it is a CUDA header); any thread that has
+// set the device.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -14,7 +15,8 @@ namespace moestro::platform {
 
 inline Status cuda_status(cudaError_t e, const std::string& what) {
   if (e == cudaSuccess) return {};
-  return {e == cudaErrorMemoryAllocation ? Code::kResourceExhausted : Code::kInternal, what + ": " + cudaGetErrorString(e)};
+  return {e == cudaErrorMemoryAllocation ? Code::kResourceExhausted : Code::kInternal,
+          what + ": " + cudaGetErrorString(e)};
 }
 
 struct CudaDeviceInfo {
@@ -28,11 +30,16 @@ struct CudaDeviceInfo {
 inline Result<CudaDeviceInfo> read_cuda_device(int index) {
   int count = 0;
   if (cudaError_t e = cudaGetDeviceCount(&count); e != cudaSuccess || index >= count)
-    return Status(Code::kUnavailable, "no CUDA device " + std::to_string(index) + " (" +
-                                          (e == cudaSuccess ? std::to_string(count) + " found" : cudaGetErrorString(e)) + ")");
+    return Status(
+        Code::kUnavailable,
+        "no CUDA device " + std::to_string(index) + " (" +
+            (e == cudaSuccess ? std::to_string(count) + " found" : cudaGetErrorString(e)) + ")");
   cudaDeviceProp p;
-  MOESTRO_TRY(cuda_status(cudaGetDeviceProperties(&p, index), "reading a CUDA device's properties"));
-  return CudaDeviceInfo{p.name, p.major, p.minor, p.multiProcessorCount, p.totalGlobalMem, static_cast<size_t>(p.l2CacheSize)};
+  MOESTRO_TRY(
+      cuda_status(cudaGetDeviceProperties(&p, index), "reading a CUDA device's properties"));
+  return CudaDeviceInfo{p.name,           p.major,
+                        p.minor,          p.multiProcessorCount,
+                        p.totalGlobalMem, static_cast<size_t>(p.l2CacheSize)};
 }
 
 namespace cuda_detail {
@@ -57,8 +64,9 @@ class DeviceArray {
   DeviceArray() = default;
   static Result<DeviceArray> allocate(size_t count) {
     void* p = nullptr;
-    MOESTRO_TRY(cuda_status(cudaMalloc(&p, count * sizeof(T) + (count == 0)),
-                            "allocating " + std::to_string(count * sizeof(T)) + " bytes on the GPU"));
+    MOESTRO_TRY(
+        cuda_status(cudaMalloc(&p, count * sizeof(T) + (count == 0)),
+                    "allocating " + std::to_string(count * sizeof(T)) + " bytes on the GPU"));
     DeviceArray a;
     a.memory_.reset(static_cast<T*>(p));
     a.count_ = count;
@@ -68,10 +76,12 @@ class DeviceArray {
   size_t size() const { return count_; }
   size_t bytes() const { return count_ * sizeof(T); }
   Status upload(const T* from, size_t count, cudaStream_t stream) {
-    return cuda_status(cudaMemcpyAsync(data(), from, count * sizeof(T), cudaMemcpyHostToDevice, stream), "upload");
+    return cuda_status(
+        cudaMemcpyAsync(data(), from, count * sizeof(T), cudaMemcpyHostToDevice, stream), "upload");
   }
   Status download(T* to, size_t count, cudaStream_t stream) const {
-    return cuda_status(cudaMemcpyAsync(to, data(), count * sizeof(T), cudaMemcpyDeviceToHost, stream), "download");
+    return cuda_status(
+        cudaMemcpyAsync(to, data(), count * sizeof(T), cudaMemcpyDeviceToHost, stream), "download");
   }
 
  private:
@@ -84,13 +94,16 @@ class CudaStream {
  public:
   static Result<CudaStream> create() {
     cudaStream_t s = nullptr;
-    MOESTRO_TRY(cuda_status(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "creating a stream"));
+    MOESTRO_TRY(
+        cuda_status(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "creating a stream"));
     CudaStream stream;
     stream.stream_.reset(s);
     return std::move(stream);
   }
   cudaStream_t get() const { return stream_.get(); }
-  Status synchronize() const { return cuda_status(cudaStreamSynchronize(get()), "work on the GPU"); }
+  Status synchronize() const {
+    return cuda_status(cudaStreamSynchronize(get()), "work on the GPU");
+  }
 
  private:
   std::unique_ptr<CUstream_st, cuda_detail::DestroyStream> stream_;
@@ -105,12 +118,15 @@ class CudaEvent {
     event.event_.reset(e);
     return std::move(event);
   }
-  Status record(const CudaStream& s) { return cuda_status(cudaEventRecord(event_.get(), s.get()), "recording an event"); }
+  Status record(const CudaStream& s) {
+    return cuda_status(cudaEventRecord(event_.get(), s.get()), "recording an event");
+  }
   // Milliseconds from `begin` to this event; waits for both.
   Result<float> since(const CudaEvent& begin) const {
     float ms = 0;
     MOESTRO_TRY(cuda_status(cudaEventSynchronize(event_.get()), "work before an event"));
-    MOESTRO_TRY(cuda_status(cudaEventElapsedTime(&ms, begin.event_.get(), event_.get()), "reading an event"));
+    MOESTRO_TRY(cuda_status(cudaEventElapsedTime(&ms, begin.event_.get(), event_.get()),
+                            "reading an event"));
     return ms;
   }
 
@@ -123,7 +139,8 @@ class CudaGraph {
  public:
   template <class F>
   static Result<CudaGraph> capture(const CudaStream& s, F&& enqueue) {
-    MOESTRO_TRY(cuda_status(cudaStreamBeginCapture(s.get(), cudaStreamCaptureModeThreadLocal), "beginning a capture"));
+    MOESTRO_TRY(cuda_status(cudaStreamBeginCapture(s.get(), cudaStreamCaptureModeThreadLocal),
+                            "beginning a capture"));
     Status enqueued = std::forward<F>(enqueue)();
     cudaGraph_t graph = nullptr;
     Status ended = cuda_status(cudaStreamEndCapture(s.get(), &graph), "ending a capture");
@@ -137,7 +154,9 @@ class CudaGraph {
     g.graph_.reset(exec);
     return std::move(g);
   }
-  Status launch(const CudaStream& s) const { return cuda_status(cudaGraphLaunch(graph_.get(), s.get()), "launching a graph"); }
+  Status launch(const CudaStream& s) const {
+    return cuda_status(cudaGraphLaunch(graph_.get(), s.get()), "launching a graph");
+  }
 
  private:
   std::unique_ptr<CUgraphExec_st, cuda_detail::DestroyGraph> graph_;

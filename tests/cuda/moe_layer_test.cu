@@ -1,5 +1,6 @@
-// The CUDA MoE layer on a card against a scalar reference on the host from the same quantised weights: shapes, batch sizes,
-// routing modes, adversarial routings, replay of a captured graph. Exit 77 (ctest: skipped) without a Hopper GPU.
+// The CUDA MoE layer on a card against a scalar reference on the host from the same quantised
+// weights: shapes, batch sizes, routing modes, adversarial routings, replay of a captured graph.
+// Exit 77 (ctest: skipped) without a Hopper GPU.
 //   moe_layer_test          everything
 //   moe_layer_test small    small shapes only (for compute-sanitizer)
 #include <algorithm>
@@ -64,11 +65,13 @@ Chosen reference_route(const DeviceMoeShape& s, const float* logits, const float
   std::vector<double> w(k);
   for (int j = 0; j < k; ++j) {
     c.ids.push_back(order[j]);
-    w[j] = s.router.softmax_after_topk ? std::exp(score[order[j]] - score[order[0]]) : score[order[j]];
+    w[j] =
+        s.router.softmax_after_topk ? std::exp(score[order[j]] - score[order[0]]) : score[order[j]];
     total += w[j];
   }
   const bool norm = s.router.renormalize || s.router.softmax_after_topk;
-  for (int j = 0; j < k; ++j) c.weights.push_back(static_cast<float>(w[j] / (norm ? total : 1) * s.router.scaling));
+  for (int j = 0; j < k; ++j)
+    c.weights.push_back(static_cast<float>(w[j] / (norm ? total : 1) * s.router.scaling));
   return c;
 }
 
@@ -81,17 +84,20 @@ float quantize_row(const std::vector<float>& x, std::vector<int8_t>& q) {
 }
 
 // One packed row times q, exact.
-int32_t dot(const DeviceMatrix& m, uint32_t seed, int32_t expert, int32_t packed_row, const std::vector<int8_t>& q) {
+int32_t dot(const DeviceMatrix& m, uint32_t seed, int32_t expert, int32_t packed_row,
+            const std::vector<int8_t>& q) {
   int32_t sum = 0;
   for (int32_t b = 0; b < m.k; b += 4) {
     const uint64_t at = static_cast<uint64_t>(m.bytes() * expert + packed_offset(m, packed_row, b));
     const uint32_t word = weight_word(seed, at / 4);
-    for (int32_t i = 0; i < std::min(4, m.k - b); ++i) sum += static_cast<int8_t>(word >> (8 * i)) * q[b + i];
+    for (int32_t i = 0; i < std::min(4, m.k - b); ++i)
+      sum += static_cast<int8_t>(word >> (8 * i)) * q[b + i];
   }
   return sum;
 }
 
-std::vector<double> reference_token(const RandomMoe& moe, const __nv_bfloat16* x, const Chosen& chosen) {
+std::vector<double> reference_token(const RandomMoe& moe, const __nv_bfloat16* x,
+                                    const Chosen& chosen) {
   const DeviceMoeShape& s = moe.shape;
   std::vector<float> row(s.hidden), h(s.intermediate);
   for (int32_t i = 0; i < s.hidden; ++i) row[i] = __bfloat162float(x[i]);
@@ -127,7 +133,8 @@ struct Runner {
   platform::CudaStream stream = must(platform::CudaStream::create());
   platform::DeviceArray<std::byte> workspace;
 
-  Runner(const RandomMoe& m, const DeviceMoeShape& s, int32_t num_sms) : moe(m), shape(s), sms(num_sms) {
+  Runner(const RandomMoe& m, const DeviceMoeShape& s, int32_t num_sms)
+      : moe(m), shape(s), sms(num_sms) {
     const size_t bytes = static_cast<size_t>(moe_workspace_bytes(s, sms));
     workspace = must(platform::DeviceArray<std::byte>::allocate(bytes));
     cudaMemset(workspace.data(), 0xee, bytes);  // garbage, NaN as float
@@ -148,23 +155,26 @@ struct Runner {
   }
 };
 
-// Worst relative error of sampled tokens, infinity if any element was not written or one beyond the tokens was.
-double worst_error(const RandomMoe& moe, const DeviceMoeShape& s, const MoeInputs& in, int32_t tokens,
-                   const std::vector<uint16_t>& out, const std::vector<Chosen>* given, const std::vector<float>& bias,
-                   int samples) {
+// Worst relative error of sampled tokens, infinity if any element was not written or one beyond the
+// tokens was.
+double worst_error(const RandomMoe& moe, const DeviceMoeShape& s, const MoeInputs& in,
+                   int32_t tokens, const std::vector<uint16_t>& out,
+                   const std::vector<Chosen>* given, const std::vector<float>& bias, int samples) {
   const size_t used = static_cast<size_t>(tokens) * s.hidden;
   for (size_t i = 0; i < out.size(); ++i)
     if ((out[i] == 0xffff) != (i >= used)) return INFINITY;
   std::vector<int32_t> picked;
   for (int i = 0; i < std::min(samples, tokens); ++i)
-    picked.push_back(static_cast<int32_t>(int64_t{i} * (tokens - 1) / std::max(1, std::min(samples, tokens) - 1)));
+    picked.push_back(static_cast<int32_t>(int64_t{i} * (tokens - 1) /
+                                          std::max(1, std::min(samples, tokens) - 1)));
   std::vector<double> error(picked.size());
   std::vector<std::thread> threads;
   for (size_t i = 0; i < picked.size(); ++i)
     threads.emplace_back([&, i] {
       const int32_t t = picked[i];
       const Chosen c = given ? (*given)[t]
-                             : reference_route(s, in.logits.data() + int64_t{t} * s.experts, bias.empty() ? nullptr : bias.data());
+                             : reference_route(s, in.logits.data() + int64_t{t} * s.experts,
+                                               bias.empty() ? nullptr : bias.data());
       const std::vector<double> ref = reference_token(moe, in.x.data() + int64_t{t} * s.hidden, c);
       double diff = 0, norm = 0;
       for (int32_t k = 0; k < s.hidden; ++k) {
@@ -184,11 +194,13 @@ double worst_error(const RandomMoe& moe, const DeviceMoeShape& s, const MoeInput
 constexpr double kTolerance = 5e-3;
 
 std::string name_of(const DeviceMoeShape& s, int32_t tokens) {
-  return "H" + std::to_string(s.hidden) + " I" + std::to_string(s.intermediate) + " E" + std::to_string(s.experts) + " top-" +
-         std::to_string(s.top_k) + " T" + std::to_string(tokens) + " tile " + std::to_string(moe_row_tile(s));
+  return "H" + std::to_string(s.hidden) + " I" + std::to_string(s.intermediate) + " E" +
+         std::to_string(s.experts) + " top-" + std::to_string(s.top_k) + " T" +
+         std::to_string(tokens) + " tile " + std::to_string(moe_row_tile(s));
 }
 
-// Every batch size: error, two runs alike, and a token's bits the same in any batch and with any tile.
+// Every batch size: error, two runs alike, and a token's bits the same in any batch and with any
+// tile.
 void test_batches(DeviceMoeShape s, const std::vector<int32_t>& batches, int32_t sms, int samples) {
   s.max_tokens = 1;
   RandomMoe moe(s);
@@ -200,20 +212,23 @@ void test_batches(DeviceMoeShape s, const std::vector<int32_t>& batches, int32_t
     MoeInputs one(s, std::min(tokens, 1), 1234);
     // logits come after x: give the first token the same ones everywhere
     for (MoeInputs* m : {&in, &one}) {
-      for (int32_t e = 0; e < s.experts && tokens > 0; ++e) m->logits[e] = std::sin(static_cast<float>(e * e + 1));
+      for (int32_t e = 0; e < s.experts && tokens > 0; ++e)
+        m->logits[e] = std::sin(static_cast<float>(e * e + 1));
       must(m->logit_data.upload(m->logits.data(), m->logits.size(), nullptr));
     }
     const auto out = runner.run(in, in.args(runner.workspace.data()));
     const double error = worst_error(moe, s, in, tokens, out, nullptr, {}, samples);
     std::printf("  %-44s error %.2e\n", name_of(s, tokens).c_str(), error);
     expect(error < kTolerance, name_of(s, tokens) + ": error " + std::to_string(error));
-    expect(out == runner.run(in, in.args(runner.workspace.data())), name_of(s, tokens) + ": two runs differ");
+    expect(out == runner.run(in, in.args(runner.workspace.data())),
+           name_of(s, tokens) + ": two runs differ");
     if (tokens == 0) continue;
     const std::vector<uint16_t> first(out.begin(), out.begin() + s.hidden);
     if (alone.empty()) alone = first;
     expect(first == alone, name_of(s, tokens) + ": the first token's bits depend on the batch");
     const auto lone = runner.run(one, one.args(runner.workspace.data()));
-    expect(std::equal(alone.begin(), alone.end(), lone.begin()), name_of(s, tokens) + ": one token in this bucket differs");
+    expect(std::equal(alone.begin(), alone.end(), lone.begin()),
+           name_of(s, tokens) + ": one token in this bucket differs");
   }
 }
 
@@ -248,7 +263,8 @@ void test_given_ids(DeviceMoeShape s, int32_t sms) {
       args.ids = id_data.data();
       args.weights = weight_data.data();
       const double error = worst_error(*moe, s, in, tokens, runner.run(in, args), &chosen, {}, 16);
-      expect(error < kTolerance, "given ids, " + name_of(s, tokens) + ": error " + std::to_string(error));
+      expect(error < kTolerance,
+             "given ids, " + name_of(s, tokens) + ": error " + std::to_string(error));
     }
   }
 }
@@ -267,20 +283,22 @@ void test_routers(DeviceMoeShape s, int32_t sms) {
     s.router.scaling = mode == 3 ? 2.5f : 1.0f;
     Runner runner(moe, s, sms);
     MoeInputs in(s, 33, 90 + mode);
-    for (int32_t e = 0; e < s.experts; ++e) in.logits[e] = 0.25f;                          // all equal: lowest ids
-    std::fill_n(in.x.begin() + s.hidden, s.hidden, __float2bfloat16(0.0f));                // a zero row
+    for (int32_t e = 0; e < s.experts; ++e) in.logits[e] = 0.25f;  // all equal: lowest ids
+    std::fill_n(in.x.begin() + s.hidden, s.hidden, __float2bfloat16(0.0f));  // a zero row
     must(in.logit_data.upload(in.logits.data(), in.logits.size(), nullptr));
     must(in.x_data.upload(in.x.data(), in.x.size(), nullptr));
     std::vector<float> bias;
     if (mode == 3 || mode == 4)
-      for (int32_t e = 0; e < s.experts; ++e) bias.push_back(e == 0 ? 0.0f : 0.1f * std::sin(static_cast<float>(e)));
+      for (int32_t e = 0; e < s.experts; ++e)
+        bias.push_back(e == 0 ? 0.0f : 0.1f * std::sin(static_cast<float>(e)));
     auto bias_data = must(platform::DeviceArray<float>::allocate(bias.size()));
     must(bias_data.upload(bias.data(), bias.size(), nullptr));
     cudaDeviceSynchronize();
     DeviceMoeArgs args = in.args(runner.workspace.data());
     args.bias = bias.empty() ? nullptr : bias_data.data();
     const double error = worst_error(moe, s, in, 33, runner.run(in, args), nullptr, bias, 33);
-    expect(error < kTolerance, "router mode " + std::to_string(mode) + ": error " + std::to_string(error));
+    expect(error < kTolerance,
+           "router mode " + std::to_string(mode) + ": error " + std::to_string(error));
   }
 }
 
@@ -292,7 +310,8 @@ void test_replay(DeviceMoeShape s, int32_t sms, int rounds) {
   MoeInputs in(s, 64, 1);
   const auto graph = must(platform::CudaGraph::capture(graphed.stream, [&] {
     for (int i = 0; i < 3; ++i)  // back to back: launches of neighbouring layers overlap
-      MOESTRO_TRY(launch_moe_int8(s, sms, moe.weights(), in.args(graphed.workspace.data()), graphed.stream.get()));
+      MOESTRO_TRY(launch_moe_int8(s, sms, moe.weights(), in.args(graphed.workspace.data()),
+                                  graphed.stream.get()));
     return Status();
   }));
   int differ = 0;
@@ -304,7 +323,8 @@ void test_replay(DeviceMoeShape s, int32_t sms, int rounds) {
     const auto replayed = graphed.output(in);
     differ += replayed != direct.run(in, in.args(direct.workspace.data()));
   }
-  expect(differ == 0, "replay: " + std::to_string(differ) + " of " + std::to_string(rounds) + " rounds differ");
+  expect(differ == 0,
+         "replay: " + std::to_string(differ) + " of " + std::to_string(rounds) + " rounds differ");
 }
 
 // pack_gate_up and pack_plain against the formula the reference reads by.
@@ -344,7 +364,8 @@ int main(int argc, char** argv) {
   const bool small = argc > 1 && std::strcmp(argv[1], "small") == 0;
   const auto device = platform::read_cuda_device(0);
   if (!device.ok() || !device->is_hopper()) {
-    std::printf("SKIPPED: %s\n", device.ok() ? (device->name + " is no Hopper GPU").c_str() : device.status().message().c_str());
+    std::printf("SKIPPED: %s\n", device.ok() ? (device->name + " is no Hopper GPU").c_str()
+                                             : device.status().message().c_str());
     return 77;
   }
   const int32_t sms = device->num_sms;

@@ -1,5 +1,6 @@
-// A MoE layer with random weights on the GPU, for the tests and the bench of kernels/cuda: every packed weight byte is a hash of
-// its position, so that the host knows any weight without a copy of the (up to 11 GB) matrices.
+// A MoE layer with random weights on the GPU, for the tests and the bench of kernels/cuda: every
+// packed weight byte is a hash of its position, so that the host knows any weight without a copy of
+// the (up to 11 GB) matrices.
 #pragma once
 #include <cuda_bf16.h>
 
@@ -33,7 +34,8 @@ __host__ __device__ inline uint32_t weight_word(uint32_t seed, uint64_t word) {
 }
 
 __global__ void fill_weights(uint32_t* to, uint64_t words, uint32_t seed) {
-  for (uint64_t i = uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words; i += uint64_t{gridDim.x} * blockDim.x)
+  for (uint64_t i = uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words;
+       i += uint64_t{gridDim.x} * blockDim.x)
     to[i] = weight_word(seed, i);
 }
 
@@ -66,9 +68,11 @@ struct RandomMoe {
       for (int32_t c = shape.intermediate; c < up.padded_n() / 2; ++c)
         for (int32_t side : {0, 1}) scales[int64_t{e} * up.padded_n() + gate_up_row(c, side)] = 0;
   }
-  void fill(const DeviceMatrix& m, uint32_t seed, platform::DeviceArray<std::byte>& data, std::vector<float>& scales,
-            platform::DeviceArray<float>& scale_data, std::mt19937& rng) {
-    data = must(platform::DeviceArray<std::byte>::allocate(static_cast<size_t>(m.bytes()) * shape.experts));
+  void fill(const DeviceMatrix& m, uint32_t seed, platform::DeviceArray<std::byte>& data,
+            std::vector<float>& scales, platform::DeviceArray<float>& scale_data,
+            std::mt19937& rng) {
+    data = must(
+        platform::DeviceArray<std::byte>::allocate(static_cast<size_t>(m.bytes()) * shape.experts));
     fill_weights<<<1024, 256>>>(reinterpret_cast<uint32_t*>(data.data()), data.bytes() / 4, seed);
     std::uniform_real_distribution<float> scale(0.5f, 1.5f);
     scales.resize(static_cast<size_t>(m.padded_n()) * shape.experts);
@@ -106,7 +110,8 @@ struct MoeInputs {
     x.resize(n * s.hidden);
     for (size_t i = 0; i < n; ++i) {
       const uint32_t from = rng();
-      for (int32_t k = 0; k < s.hidden; ++k) x[i * s.hidden + k] = __float2bfloat16(pool[(from + k) & 0xffff]);
+      for (int32_t k = 0; k < s.hidden; ++k)
+        x[i * s.hidden + k] = __float2bfloat16(pool[(from + k) & 0xffff]);
     }
     logits.resize(n * s.experts);
     for (float& v : logits) v = pool[rng() & 0xffff] + static_cast<float>(rng()) * 1e-12f;

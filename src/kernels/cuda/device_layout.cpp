@@ -16,27 +16,31 @@ void clear(const DeviceMatrix& m, void* dst, float* dst_scales) {
 void place_row(const DeviceMatrix& m, const std::byte* src, int32_t packed_row, std::byte* dst) {
   const int32_t bytes = m.k * m.value_bytes;
   for (int32_t b = 0; b < bytes; b += 16)
-    std::memcpy(dst + packed_offset(m, packed_row, b), src + b, static_cast<size_t>(std::min(16, bytes - b)));
+    std::memcpy(dst + packed_offset(m, packed_row, b), src + b,
+                static_cast<size_t>(std::min(16, bytes - b)));
 }
 
-void place_side(const DeviceMatrix& m, int32_t intermediate, int32_t side, const void* src, const float* scales,
-                void* dst, float* dst_scales) {
+void place_side(const DeviceMatrix& m, int32_t intermediate, int32_t side, const void* src,
+                const float* scales, void* dst, float* dst_scales) {
   const int64_t row_bytes = int64_t{m.k} * m.value_bytes;
   for (int32_t c = 0; c < intermediate; ++c) {
     const int32_t row = gate_up_row(c, side);
-    place_row(m, static_cast<const std::byte*>(src) + c * row_bytes, row, static_cast<std::byte*>(dst));
+    place_row(m, static_cast<const std::byte*>(src) + c * row_bytes, row,
+              static_cast<std::byte*>(dst));
     if (scales) dst_scales[row] = scales[c];
   }
 }
 
 }  // namespace
 
-void pack_plain(const DeviceMatrix& m, const void* src, const float* scales, void* dst, float* dst_scales) {
+void pack_plain(const DeviceMatrix& m, const void* src, const float* scales, void* dst,
+                float* dst_scales) {
   clear(m, dst, dst_scales);
   const int64_t row_bytes = int64_t{m.k} * m.value_bytes;
   for (int32_t c = 0; c < m.n; ++c) {
     const int32_t row = plain_row(c);
-    place_row(m, static_cast<const std::byte*>(src) + c * row_bytes, row, static_cast<std::byte*>(dst));
+    place_row(m, static_cast<const std::byte*>(src) + c * row_bytes, row,
+              static_cast<std::byte*>(dst));
     if (scales) dst_scales[row] = scales[c];
   }
 }

@@ -1,20 +1,23 @@
-// The packed weight layout of the CUDA kernels, one for decode and prefill. Plain C++: quant/ packs by it on the host, the
-// kernels index by it, and both builds test it.
+// The packed weight layout of the CUDA kernels, one for decode and prefill. Plain C++: quant/ packs
+// by it on the host, the kernels index by it, and both builds test it.
 //
-// A matrix [n, k] is cut into blocks of 256 packed rows; a block into steps of 128 bytes of k (128 int8 or 64 bf16 values); a step
-// is four tiles of 64 rows x 128 bytes, 8 KiB each, in the 128-byte swizzle that wgmma reads from shared memory:
+// A matrix [n, k] is cut into blocks of 256 packed rows; a block into steps of 128 bytes of k (128
+// int8 or 64 bf16 values); a step is four tiles of 64 rows x 128 bytes, 8 KiB each, in the 128-byte
+// swizzle that wgmma reads from shared memory:
 //
 //     data[block][k_step][tile 0..3][row 0..63][chunk ^ (row % 8)][16 bytes]
 //
-// So a block is one sequential stream and a step one bulk copy of 32 KiB without a tensor map. n and k are padded with zeros.
-// Experts follow one another: matrix of expert e at e * matrix_bytes.
+// So a block is one sequential stream and a step one bulk copy of 32 KiB without a tensor map. n
+// and k are padded with zeros. Experts follow one another: matrix of expert e at e * matrix_bytes.
 //
-// Packed rows are permuted so that a thread's registers hold neighbouring output channels (fragment in ptx/wgmma.cuh). With
-// packed row = 128 w + 64 i + 16 q + 8 h + r inside a block (w < 2 warpgroups, i < 2 products, q < 4 warps, h < 2, r < 8):
+// Packed rows are permuted so that a thread's registers hold neighbouring output channels (fragment
+// in ptx/wgmma.cuh). With packed row = 128 w + 64 i + 16 q + 8 h + r inside a block (w < 2
+// warpgroups, i < 2 products, q < 4 warps, h < 2, r < 8):
 //     plain     channel 256 block + 128 w + 32 q + 4 r + 2 i + h
 //     gate_up   column  128 block +  64 w + 16 q + 2 r + i of gate (h = 0) or up (h = 1)
 //
-// Activations of grouped rows use the same tiles with N = 8 … 128 rows: data[row_tile][k_step][row 0..N-1][swizzled 128 bytes].
+// Activations of grouped rows use the same tiles with N = 8 … 128 rows: data[row_tile][k_step][row
+// 0..N-1][swizzled 128 bytes].
 #pragma once
 #include <cstdint>
 
@@ -28,7 +31,7 @@ namespace moestro::kernels::cuda {
 
 inline constexpr int32_t kBlockRows = 256;
 inline constexpr int32_t kTileRows = 64;
-inline constexpr int32_t kStepBytes = 128;                       // of one row
+inline constexpr int32_t kStepBytes = 128;                           // of one row
 inline constexpr int32_t kBlockStepBytes = kBlockRows * kStepBytes;  // one copy
 
 MOESTRO_HOST_DEVICE constexpr int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
@@ -37,9 +40,13 @@ MOESTRO_HOST_DEVICE constexpr int32_t ceil_div(int32_t a, int32_t b) { return (a
 struct DeviceMatrix {
   int32_t n = 0, k = 0, value_bytes = 1;
   MOESTRO_HOST_DEVICE constexpr int32_t blocks() const { return ceil_div(n, kBlockRows); }
-  MOESTRO_HOST_DEVICE constexpr int32_t k_steps() const { return ceil_div(k * value_bytes, kStepBytes); }
+  MOESTRO_HOST_DEVICE constexpr int32_t k_steps() const {
+    return ceil_div(k * value_bytes, kStepBytes);
+  }
   MOESTRO_HOST_DEVICE constexpr int32_t padded_n() const { return blocks() * kBlockRows; }
-  MOESTRO_HOST_DEVICE constexpr int64_t bytes() const { return int64_t{blocks()} * k_steps() * kBlockStepBytes; }
+  MOESTRO_HOST_DEVICE constexpr int64_t bytes() const {
+    return int64_t{blocks()} * k_steps() * kBlockStepBytes;
+  }
 };
 
 constexpr DeviceMatrix gate_up_matrix(int32_t hidden, int32_t intermediate, int32_t value_bytes) {
@@ -52,14 +59,16 @@ MOESTRO_HOST_DEVICE constexpr int32_t swizzled_offset(int32_t row, int32_t byte)
 }
 
 // Where byte `byte` of packed row `row` lies inside a packed matrix.
-MOESTRO_HOST_DEVICE constexpr int64_t packed_offset(const DeviceMatrix& m, int32_t row, int32_t byte) {
+MOESTRO_HOST_DEVICE constexpr int64_t packed_offset(const DeviceMatrix& m, int32_t row,
+                                                    int32_t byte) {
   const int64_t step = int64_t{row / kBlockRows} * m.k_steps() + byte / kStepBytes;
   return step * kBlockStepBytes + swizzled_offset(row % kBlockRows, byte % kStepBytes);
 }
 
 // The packed row of an output channel (plain) or of a column of gate (side 0) or up (side 1).
 MOESTRO_HOST_DEVICE constexpr int32_t plain_row(int32_t channel) {
-  const int32_t w = channel / 128 % 2, q = channel / 32 % 4, r = channel / 4 % 8, i = channel / 2 % 2, h = channel % 2;
+  const int32_t w = channel / 128 % 2, q = channel / 32 % 4, r = channel / 4 % 8,
+                i = channel / 2 % 2, h = channel % 2;
   return channel / kBlockRows * kBlockRows + 128 * w + 64 * i + 16 * q + 8 * h + r;
 }
 MOESTRO_HOST_DEVICE constexpr int32_t gate_up_row(int32_t column, int32_t side) {
@@ -67,9 +76,10 @@ MOESTRO_HOST_DEVICE constexpr int32_t gate_up_row(int32_t column, int32_t side) 
   return column / 128 * kBlockRows + 128 * w + 64 * i + 16 * q + 8 * side + r;
 }
 
-// Packs row-major [n, k] values (value_bytes each) and, unless null, their scales [n] in packed order. dst holds
-// m.bytes(), dst_scales m.padded_n() floats; both are wholly written. Any thread.
-void pack_plain(const DeviceMatrix& m, const void* src, const float* scales, void* dst, float* dst_scales);
+// Packs row-major [n, k] values (value_bytes each) and, unless null, their scales [n] in packed
+// order. dst holds m.bytes(), dst_scales m.padded_n() floats; both are wholly written. Any thread.
+void pack_plain(const DeviceMatrix& m, const void* src, const float* scales, void* dst,
+                float* dst_scales);
 // gate and up, each [intermediate, k].
 void pack_gate_up(const DeviceMatrix& m, int32_t intermediate, const void* gate, const void* up,
                   const float* gate_scales, const float* up_scales, void* dst, float* dst_scales);

@@ -15,7 +15,8 @@ TEST(DeviceLayout, EveryByteHasItsOwnPlace) {
   const DeviceMatrix m{300, 200, 1};
   std::set<int64_t> places;
   for (int32_t row = 0; row < m.padded_n(); ++row)
-    for (int32_t byte = 0; byte < m.k_steps() * kStepBytes; ++byte) places.insert(packed_offset(m, row, byte));
+    for (int32_t byte = 0; byte < m.k_steps() * kStepBytes; ++byte)
+      places.insert(packed_offset(m, row, byte));
   EXPECT_EQ(static_cast<int64_t>(places.size()), m.bytes());
   EXPECT_EQ(*places.begin(), 0);
   EXPECT_EQ(*places.rbegin(), m.bytes() - 1);
@@ -41,8 +42,11 @@ TEST(DeviceLayout, PackingPlacesValuesAndScalesAndPadsWithZeros) {
   const DeviceMatrix m = gate_up_matrix(hidden, inter, 1);
   std::vector<int8_t> packed(static_cast<size_t>(m.bytes()), 99);
   std::vector<float> scales(static_cast<size_t>(m.padded_n()), 99.0f);
-  pack_gate_up(m, inter, gate.data(), up.data(), gate_scales.data(), up_scales.data(), packed.data(), scales.data());
-  auto at = [&](int32_t row, int32_t k) { return packed[static_cast<size_t>(packed_offset(m, row, k))]; };
+  pack_gate_up(m, inter, gate.data(), up.data(), gate_scales.data(), up_scales.data(),
+               packed.data(), scales.data());
+  auto at = [&](int32_t row, int32_t k) {
+    return packed[static_cast<size_t>(packed_offset(m, row, k))];
+  };
   for (int32_t c = 0; c < kBlockRows / 2; ++c) {
     for (int32_t k = 0; k < m.k_steps() * kStepBytes; ++k) {
       const bool real = c < inter && k < hidden;

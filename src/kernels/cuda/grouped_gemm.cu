@@ -33,7 +33,8 @@ struct Item {
 template <bool kSplit>
 class Schedule {
  public:
-  __device__ Schedule(const GemmParams& p, const int32_t* tile_start) : p_(p), tile_start_(tile_start) {
+  __device__ Schedule(const GemmParams& p, const int32_t* tile_start)
+      : p_(p), tile_start_(tile_start) {
     units_ = int64_t{tile_start[p.experts]} * p.blocks;
     if constexpr (kSplit) {
       total_ = units_ * p.k_steps;
@@ -66,8 +67,12 @@ class Schedule {
   }
 
   // The span that step `at` of the line belongs to.
-  __device__ int64_t owner(int64_t at) const { return ((at + 1) * spans_ + total_ - 1) / total_ - 1; }
-  __device__ bool whole(const Item& item) const { return item.step == 0 && item.step_end == p_.k_steps; }
+  __device__ int64_t owner(int64_t at) const {
+    return ((at + 1) * spans_ + total_ - 1) / total_ - 1;
+  }
+  __device__ bool whole(const Item& item) const {
+    return item.step == 0 && item.step_end == p_.k_steps;
+  }
 
  private:
   // An expert's units are neighbours, tiles of one block innermost.
@@ -75,8 +80,10 @@ class Schedule {
     int low = 0, high = p_.experts;  // tile_start[low] * blocks <= unit < tile_start[high] * blocks
     while (high - low > 1) {
       const int middle = (low + high) / 2;
-      if (int64_t{tile_start_[middle]} * p_.blocks <= item.unit) low = middle;
-      else high = middle;
+      if (int64_t{tile_start_[middle]} * p_.blocks <= item.unit)
+        low = middle;
+      else
+        high = middle;
     }
     const int32_t tiles = tile_start_[low + 1] - tile_start_[low];
     const int32_t local = static_cast<int32_t>(item.unit - int64_t{tile_start_[low]} * p_.blocks);
@@ -97,8 +104,9 @@ struct Shared {
   uint32_t is_last;
 };
 
-// Streams the operands of every item. Weights depend on the routing alone, so the first stages of the down product are
-// requested before its activations exist; those follow once the previous kernel is done.
+// Streams the operands of every item. Weights depend on the routing alone, so the first stages of
+// the down product are requested before its activations exist; those follow once the previous
+// kernel is done.
 template <int N, Product kProduct>
 __device__ void produce(const GemmParams& p, Shared<N>& s, uint8_t* ring) {
   using R = Ring<N>;
@@ -120,7 +128,9 @@ __device__ void produce(const GemmParams& p, Shared<N>& s, uint8_t* ring) {
       if (i < num_pending) load_rows(i, pending[i]);
   };
   while (schedule.next(item)) {
-    const int8_t* weights = p.weights + ((int64_t{item.expert} * p.blocks + item.block) * p.k_steps + item.step) * kBlockStepBytes;
+    const int8_t* weights =
+        p.weights +
+        ((int64_t{item.expert} * p.blocks + item.block) * p.k_steps + item.step) * kBlockStepBytes;
     const int8_t* rows = p.rows + (int64_t{item.tile} * p.k_steps + item.step) * R::kRowBytes;
     for (int step = item.step; step < item.step_end; ++step) {
       ptx::mbarrier_wait(&s.empty[stage], phase ^ 1);
@@ -145,12 +155,14 @@ __device__ void produce(const GemmParams& p, Shared<N>& s, uint8_t* ring) {
   if (!rows_ready) release();
 }
 
-// Sums of a block that several spans share: add, and let the last one take the total (and leave zeros). All math threads.
+// Sums of a block that several spans share: add, and let the last one take the total (and leave
+// zeros). All math threads.
 template <int N>
-__device__ bool merge_parts(const GemmParams& p, Shared<N>& s, const Schedule<true>& schedule, const Item& item, int thread,
-                            int32_t (&sum)[2][N / 2]) {
+__device__ bool merge_parts(const GemmParams& p, Shared<N>& s, const Schedule<true>& schedule,
+                            const Item& item, int thread, int32_t (&sum)[2][N / 2]) {
   const int64_t first = item.unit * p.k_steps;
-  const int64_t slot = schedule.owner(first), parts = schedule.owner(first + p.k_steps - 1) - slot + 1;
+  const int64_t slot = schedule.owner(first),
+                parts = schedule.owner(first + p.k_steps - 1) - slot + 1;
   int32_t* total = p.part_sums + slot * (kBlockRows * N) + thread;
 #pragma unroll
   for (int i = 0; i < 2; ++i)
@@ -184,14 +196,19 @@ __device__ __forceinline__ uint32_t pack_bf16(float a, float b) {
   return *reinterpret_cast<const uint32_t*>(&v);
 }
 
-// Scales, activation and store of one block of sums; which packed rows a thread holds: device_layout.h.
+// Scales, activation and store of one block of sums; which packed rows a thread holds:
+// device_layout.h.
 template <int N, Product kProduct>
-__device__ void finish(const GemmParams& p, const Item& item, int32_t tile_rows, int thread, int32_t (&sum)[2][N / 2]) {
+__device__ void finish(const GemmParams& p, const Item& item, int32_t tile_rows, int thread,
+                       int32_t (&sum)[2][N / 2]) {
   const int w = thread / 128, q = thread / 32 % 4, r = thread % 32 / 4, c = thread % 4;
-  const float* scales = p.weight_scales + (int64_t{item.expert} * p.blocks + item.block) * kBlockRows + 128 * w + 16 * q + r;
+  const float* scales = p.weight_scales +
+                        (int64_t{item.expert} * p.blocks + item.block) * kBlockRows + 128 * w +
+                        16 * q + r;
   const float scale[2][2] = {{scales[0], scales[8]}, {scales[64], scales[72]}};
-  const int column = kProduct == Product::kGateUp ? 128 * item.block + 64 * w + 16 * q + 2 * r
-                                                  : kBlockRows * item.block + 128 * w + 32 * q + 4 * r;
+  const int column = kProduct == Product::kGateUp
+                         ? 128 * item.block + 64 * w + 16 * q + 2 * r
+                         : kBlockRows * item.block + 128 * w + 32 * q + 4 * r;
   const int64_t first_row = int64_t{item.tile} * N;
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
@@ -205,14 +222,16 @@ __device__ void finish(const GemmParams& p, const Item& item, int32_t tile_rows,
 #pragma unroll
       for (int i = 0; i < 2; ++i)
 #pragma unroll
-        for (int h = 0; h < 2; ++h) v[i][h] = static_cast<float>(sum[i][4 * j + 2 * h + t]) * (x * scale[i][h]);
+        for (int h = 0; h < 2; ++h)
+          v[i][h] = static_cast<float>(sum[i][4 * j + 2 * h + t]) * (x * scale[i][h]);
       if constexpr (kProduct == Product::kGateUp) {
         float hidden[2];
 #pragma unroll
         for (int i = 0; i < 2; ++i) hidden[i] = v[i][0] / (1.0f + __expf(-v[i][0])) * v[i][1];
         *reinterpret_cast<uint32_t*>(out) = pack_bf16(hidden[0], hidden[1]);
       } else if (column < p.out_columns) {
-        *reinterpret_cast<uint2*>(out) = make_uint2(pack_bf16(v[0][0], v[0][1]), pack_bf16(v[1][0], v[1][1]));
+        *reinterpret_cast<uint2*>(out) =
+            make_uint2(pack_bf16(v[0][0], v[0][1]), pack_bf16(v[1][0], v[1][1]));
       }
     }
   }
@@ -263,7 +282,8 @@ __device__ void multiply(const GemmParams& p, Shared<N>& s, const uint8_t* ring)
 }
 
 template <int N, Product kProduct>
-__global__ void __launch_bounds__(kThreads, 1) grouped_gemm_kernel(const __grid_constant__ GemmParams p) {
+__global__ void __launch_bounds__(kThreads, 1)
+    grouped_gemm_kernel(const __grid_constant__ GemmParams p) {
   extern __shared__ uint8_t dynamic[];
   __shared__ Shared<N> s;
   uint8_t* ring = dynamic + (1024 - ptx::shared_address(dynamic) % 1024) % 1024;
@@ -274,27 +294,30 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_gemm_kernel(const __grid_
     }
     ptx::fence_barrier_init();
   }
-  // The gate_up product follows the routing kernel. The down product starts when the requantisation has started everywhere, so
-  // routing is long over and its tables may be read at once.
+  // The gate_up product follows the routing kernel. The down product starts when the requantisation
+  // has started everywhere, so routing is long over and its tables may be read at once.
   if constexpr (kProduct == Product::kGateUp) ptx::wait_for_previous_kernel();
   ptx::allow_next_kernel();
-  for (int e = threadIdx.x; e <= p.experts; e += kThreads) s.tile_start[e] = __ldcg(p.tile_start + e);
+  for (int e = threadIdx.x; e <= p.experts; e += kThreads)
+    s.tile_start[e] = __ldcg(p.tile_start + e);
   __syncthreads();
   if (threadIdx.x < 128) {
     if constexpr (N >= 128) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (threadIdx.x == 0) produce<N, kProduct>(p, s, ring);
   } else {
     if constexpr (N >= 128) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-    if constexpr (kProduct == Product::kDown) ptx::wait_for_previous_kernel();  // row scales and the output's old readers
+    if constexpr (kProduct == Product::kDown)
+      ptx::wait_for_previous_kernel();  // row scales and the output's old readers
     multiply<N, kProduct>(p, s, ring);
   }
 }
 
 template <int N, Product kProduct>
 Status set_limit() {
-  return cuda_status(cudaFuncSetAttribute(grouped_gemm_kernel<N, kProduct>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          Ring<N>::kBytes),
-                     "shared memory of the grouped product");
+  return cuda_status(
+      cudaFuncSetAttribute(grouped_gemm_kernel<N, kProduct>,
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, Ring<N>::kBytes),
+      "shared memory of the grouped product");
 }
 
 template <int N>
@@ -320,13 +343,19 @@ Status prepare_grouped_gemm() {
   return set_limits<128>();
 }
 
-Status launch_grouped_gemm(Product product, int32_t row_tile, int32_t num_sms, const GemmParams& p, CUstream_st* stream) {
+Status launch_grouped_gemm(Product product, int32_t row_tile, int32_t num_sms, const GemmParams& p,
+                           CUstream_st* stream) {
   switch (row_tile) {
-    case 8: return launch<8>(product, num_sms, p, stream);
-    case 16: return launch<16>(product, num_sms, p, stream);
-    case 32: return launch<32>(product, num_sms, p, stream);
-    case 64: return launch<64>(product, num_sms, p, stream);
-    default: return launch<128>(product, num_sms, p, stream);
+    case 8:
+      return launch<8>(product, num_sms, p, stream);
+    case 16:
+      return launch<16>(product, num_sms, p, stream);
+    case 32:
+      return launch<32>(product, num_sms, p, stream);
+    case 64:
+      return launch<64>(product, num_sms, p, stream);
+    default:
+      return launch<128>(product, num_sms, p, stream);
   }
 }
 

@@ -1,10 +1,12 @@
-// Products of grouped rows with their expert's packed weights on integer wgmma, weights as the 64-row operand: the gate_up
-// product ends in SwiGLU, the down product in scaled rows. Called by moe_layer.cu.
+// Products of grouped rows with their expert's packed weights on integer wgmma, weights as the
+// 64-row operand: the gate_up product ends in SwiGLU, the down product in scaled rows. Called by
+// moe_layer.cu.
 //
-// One persistent block an SM: one thread streams weights (32 KiB a step) and activations through a ring of shared memory, two
-// warpgroups multiply, each 128 of a block's 256 packed rows. Few rows an expert: the k-steps of all blocks form one line that
-// is cut into equal spans, one an SM, and a block that is cut is summed in L2 (exact in int32, hence in any order) by
-// whoever comes last. Many rows: whole blocks, neighbours in the order share weights in L2.
+// One persistent block an SM: one thread streams weights (32 KiB a step) and activations through a
+// ring of shared memory, two warpgroups multiply, each 128 of a block's 256 packed rows. Few rows
+// an expert: the k-steps of all blocks form one line that is cut into equal spans, one an SM, and a
+// block that is cut is summed in L2 (exact in int32, hence in any order) by whoever comes last.
+// Many rows: whole blocks, neighbours in the order share weights in L2.
 #pragma once
 #include "kernels/cuda/moe_workspace.h"
 
@@ -26,9 +28,10 @@ struct GemmParams {
   int32_t out_stride, out_columns;
 };
 
-// Sets the shared-memory limits of all kernels, once a device before the first launch (not during capture).
+// Sets the shared-memory limits of all kernels, once a device before the first launch (not during
+// capture).
 Status prepare_grouped_gemm();
-Status launch_grouped_gemm(Product product, int32_t row_tile, int32_t num_sms, const GemmParams& params,
-                           CUstream_st* stream);
+Status launch_grouped_gemm(Product product, int32_t row_tile, int32_t num_sms,
+                           const GemmParams& params, CUstream_st* stream);
 
 }  // namespace moestro::kernels::cuda

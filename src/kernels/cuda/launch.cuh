@@ -1,5 +1,6 @@
-// Launch of a kernel that may start while its predecessor drains (programmatic dependent launch); the kernel itself waits with
-// ptx::wait_for_previous_kernel before it touches the predecessor's results.
+// Launch of a kernel that may start while its predecessor drains (programmatic dependent launch);
+// the kernel itself waits with ptx::wait_for_previous_kernel before it touches the predecessor's
+// results.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -15,8 +16,8 @@ inline Status cuda_status(cudaError_t e, const char* what) {
 }
 
 template <class... Params, class... Args>
-Status launch_dependent(const char* what, void (*kernel)(Params...), int grid, int block, int shared_bytes,
-                        cudaStream_t stream, Args&&... args) {
+Status launch_dependent(const char* what, void (*kernel)(Params...), int grid, int block,
+                        int shared_bytes, cudaStream_t stream, Args&&... args) {
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(grid));
   config.blockDim = dim3(static_cast<unsigned>(block));

@@ -1,5 +1,6 @@
-// The CUDA kernels by name, with what they need and which shapes they take: dispatch policy that a build without CUDA has too,
-// so that a plan for a GPU can be made anywhere. `run` is null there. Best first.
+// The CUDA kernels by name, with what they need and which shapes they take: dispatch policy that a
+// build without CUDA has too, so that a plan for a GPU can be made anywhere. `run` is null there.
+// Best first.
 #pragma once
 #include <span>
 #include <string_view>
@@ -18,7 +19,8 @@ struct MoeLayerKernel {
   CudaNeeds needs;
   Status (*supports)(const DeviceMoeShape&);  // ok, or the reason why not
   int64_t (*workspace_bytes)(const DeviceMoeShape&, int32_t num_sms);
-  Status (*run)(const DeviceMoeShape&, int32_t num_sms, const DeviceMoeWeights&, const DeviceMoeArgs&, CUstream_st*);
+  Status (*run)(const DeviceMoeShape&, int32_t num_sms, const DeviceMoeWeights&,
+                const DeviceMoeArgs&, CUstream_st*);
 };
 std::span<const MoeLayerKernel> moe_layer_kernels_int8();
 

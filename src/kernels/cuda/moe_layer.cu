@@ -27,7 +27,8 @@ __global__ void __launch_bounds__(kThreads) requantize_kernel(const __grid_const
   const int lane = threadIdx.x % 32, chunks = p.inter_steps * (kStepBytes / 8);
   const int64_t pairs = int64_t{max(0, min(*p.num_tokens, p.max_tokens))} * p.top_k;
   const int tile_bytes = p.row_tile * kStepBytes;
-  for (int64_t pair = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; pair < pairs; pair += int64_t{gridDim.x} * kWarps) {
+  for (int64_t pair = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; pair < pairs;
+       pair += int64_t{gridDim.x} * kWarps) {
     const int64_t row = __ldcg(p.w.pair_row + pair);
     if (row < 0) continue;
     const uint4* h = reinterpret_cast<const uint4*>(p.w.h + row * p.inter_steps * kStepBytes);
@@ -42,7 +43,8 @@ __global__ void __launch_bounds__(kThreads) requantize_kernel(const __grid_const
     int8_t* q = p.w.h_rows + row / p.row_tile * p.inter_steps * tile_bytes;
 #pragma unroll 8
     for (int c = lane; c < chunks; c += 32)
-      *reinterpret_cast<uint2*>(q + int64_t{c / 16} * tile_bytes + swizzled_offset(in_tile, c % 16 * 8)) =
+      *reinterpret_cast<uint2*>(q + int64_t{c / 16} * tile_bytes +
+                                swizzled_offset(in_tile, c % 16 * 8)) =
           quantize8(__ldcg(h + c), inverse);
   }
 }
@@ -53,7 +55,8 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(const __grid_constant
   ptx::wait_for_previous_kernel();
   const int per_token = p.hidden / 8;
   const int64_t items = int64_t{max(0, min(*p.num_tokens, p.max_tokens))} * per_token;
-  for (int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x; item < items; item += int64_t{gridDim.x} * kThreads) {
+  for (int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x; item < items;
+       item += int64_t{gridDim.x} * kThreads) {
     const int64_t token = item / per_token;
     const int column = static_cast<int>(item % per_token) * 8;
     float sum[8] = {};
@@ -62,8 +65,9 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(const __grid_constant
       const int64_t row = __ldcg(p.w.pair_row + token * p.top_k + j);
       const float weight = row < 0 ? 0.0f : __ldcg(p.w.weights + token * p.top_k + j);
       // A select and no branch: the loads of all slots are in flight together.
-      const uint4 y = row < 0 ? make_uint4(0, 0, 0, 0)
-                              : __ldcg(reinterpret_cast<const uint4*>(p.w.y + row * p.hidden + column));
+      const uint4 y = row < 0
+                          ? make_uint4(0, 0, 0, 0)
+                          : __ldcg(reinterpret_cast<const uint4*>(p.w.y + row * p.hidden + column));
       const uint32_t words[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
@@ -78,14 +82,17 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(const __grid_constant
       const __nv_bfloat162 v = __floats2bfloat162_rn(sum[2 * i], sum[2 * i + 1]);
       packed[i] = *reinterpret_cast<const uint32_t*>(&v);
     }
-    *reinterpret_cast<uint4*>(p.out + token * p.hidden + column) = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+    *reinterpret_cast<uint4*>(p.out + token * p.hidden + column) =
+        make_uint4(packed[0], packed[1], packed[2], packed[3]);
   }
 }
 
-GemmParams gemm_params(const DeviceMoeShape& s, const DeviceMoeWeights& weights, const MoeWorkspace& w, Product product) {
+GemmParams gemm_params(const DeviceMoeShape& s, const DeviceMoeWeights& weights,
+                       const MoeWorkspace& w, Product product) {
   const MoeSizes z = moe_sizes(s);
   const bool up = product == Product::kGateUp;
-  const DeviceMatrix m = up ? gate_up_matrix(s.hidden, s.intermediate, 1) : DeviceMatrix{s.hidden, s.intermediate, 1};
+  const DeviceMatrix m =
+      up ? gate_up_matrix(s.hidden, s.intermediate, 1) : DeviceMatrix{s.hidden, s.intermediate, 1};
   GemmParams p{};
   p.weights = static_cast<const int8_t*>(up ? weights.gate_up : weights.down);
   p.weight_scales = up ? weights.gate_up_scales : weights.down_scales;
@@ -106,27 +113,41 @@ GemmParams gemm_params(const DeviceMoeShape& s, const DeviceMoeWeights& weights,
 
 }  // namespace
 
-Status prepare_moe_workspace(const DeviceMoeShape& s, int32_t num_sms, std::byte* workspace, CUstream_st* stream) {
+Status prepare_moe_workspace(const DeviceMoeShape& s, int32_t num_sms, std::byte* workspace,
+                             CUstream_st* stream) {
   MOESTRO_TRY(check_moe_shape(s));
   MOESTRO_TRY(prepare_grouped_gemm());
   const int64_t bytes = place_moe_workspace(s, num_sms, workspace).counter_bytes;
-  return cuda_status(cudaMemsetAsync(workspace, 0, static_cast<size_t>(bytes), stream), "workspace of a MoE layer");
+  return cuda_status(cudaMemsetAsync(workspace, 0, static_cast<size_t>(bytes), stream),
+                     "workspace of a MoE layer");
 }
 
-Status launch_moe_int8(const DeviceMoeShape& s, int32_t num_sms, const DeviceMoeWeights& weights, const DeviceMoeArgs& args,
-                       CUstream_st* stream) {
+Status launch_moe_int8(const DeviceMoeShape& s, int32_t num_sms, const DeviceMoeWeights& weights,
+                       const DeviceMoeArgs& args, CUstream_st* stream) {
   MOESTRO_TRY(check_moe_shape(s));
   const MoeWorkspace w = place_moe_workspace(s, num_sms, args.workspace);
   const MoeSizes z = moe_sizes(s);
-  const RowParams rows{w, args.num_tokens, static_cast<__nv_bfloat16*>(args.out), s.max_tokens, s.top_k, s.hidden,
-                       z.inter_steps, z.row_tile};
-  const int64_t pairs = int64_t{s.max_tokens} * s.top_k, items = int64_t{s.max_tokens} * (s.hidden / 8);
-  const int pair_grid = static_cast<int>(std::min<int64_t>((pairs + kWarps - 1) / kWarps, 8 * num_sms));
-  const int item_grid = static_cast<int>(std::min<int64_t>((items + kThreads - 1) / kThreads, 8 * num_sms));
+  const RowParams rows{w,
+                       args.num_tokens,
+                       static_cast<__nv_bfloat16*>(args.out),
+                       s.max_tokens,
+                       s.top_k,
+                       s.hidden,
+                       z.inter_steps,
+                       z.row_tile};
+  const int64_t pairs = int64_t{s.max_tokens} * s.top_k,
+                items = int64_t{s.max_tokens} * (s.hidden / 8);
+  const int pair_grid =
+      static_cast<int>(std::min<int64_t>((pairs + kWarps - 1) / kWarps, 8 * num_sms));
+  const int item_grid =
+      static_cast<int>(std::min<int64_t>((items + kThreads - 1) / kThreads, 8 * num_sms));
   MOESTRO_TRY(launch_route(s, num_sms, args, w, stream));
-  MOESTRO_TRY(launch_grouped_gemm(Product::kGateUp, z.row_tile, num_sms, gemm_params(s, weights, w, Product::kGateUp), stream));
-  MOESTRO_TRY(launch_dependent("requantise", requantize_kernel, pair_grid, kThreads, 0, stream, rows));
-  MOESTRO_TRY(launch_grouped_gemm(Product::kDown, z.row_tile, num_sms, gemm_params(s, weights, w, Product::kDown), stream));
+  MOESTRO_TRY(launch_grouped_gemm(Product::kGateUp, z.row_tile, num_sms,
+                                  gemm_params(s, weights, w, Product::kGateUp), stream));
+  MOESTRO_TRY(
+      launch_dependent("requantise", requantize_kernel, pair_grid, kThreads, 0, stream, rows));
+  MOESTRO_TRY(launch_grouped_gemm(Product::kDown, z.row_tile, num_sms,
+                                  gemm_params(s, weights, w, Product::kDown), stream));
   return launch_dependent("combine", combine_kernel, item_grid, kThreads, 0, stream, rows);
 }
 

@@ -1,13 +1,14 @@
-// One MoE layer on a Hopper GPU, int8 W8A8: route, permute and quantise; gate and up; SwiGLU; down; weighted sum. Five
-// launches on one stream, capturable in a CUDA graph: grids depend on the shape alone, sizes are read from device memory,
-// nothing is allocated. Called by moe/ on the thread that owns the stream. This header needs no CUDA header.
+// One MoE layer on a Hopper GPU, int8 W8A8: route, permute and quantise; gate and up; SwiGLU; down;
+// weighted sum. Five launches on one stream, capturable in a CUDA graph: grids depend on the shape
+// alone, sizes are read from device memory, nothing is allocated. Called by moe/ on the thread that
+// owns the stream. This header needs no CUDA header.
 //
 // Arithmetic (any batch, any order of tokens gives the same bits for a token):
 //   x        quantised per token: s = absmax / 127, q = round_half_even(x / s)
-//   gate, up exact int32 sums * s * channel scale in float32; h = silu(gate) * up rounded to bfloat16
-//   h        quantised per row like x
-//   down     exact int32 sums * scales, rounded to bfloat16 a (token, expert) pair
-//   out      sum over the token's experts in slot order in float32, rounded to bfloat16
+//   gate, up exact int32 sums * s * channel scale in float32; h = silu(gate) * up rounded to
+//   bfloat16 h        quantised per row like x down     exact int32 sums * scales, rounded to
+//   bfloat16 a (token, expert) pair out      sum over the token's experts in slot order in float32,
+//   rounded to bfloat16
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -36,15 +37,16 @@ struct DeviceMoeShape {
   int32_t max_tokens = 0;  // of one launch; the count itself is in device memory
   int32_t experts = 0, top_k = 0, hidden = 0, intermediate = 0;
   DeviceRouter router;
-  int32_t row_tile = 0;  // rows of an expert that share one pass over its weights: 8, 16, 32, 64, 128; 0: by max_tokens
+  int32_t row_tile = 0;  // rows of an expert that share one pass over its weights: 8, 16, 32, 64,
+                         // 128; 0: by max_tokens
 };
 
 // Packed as device_layout.h says, expert after expert.
 struct DeviceMoeWeights {
-  const void* gate_up = nullptr;           // [experts] matrices of gate_up_matrix(hidden, intermediate, 1)
-  const float* gate_up_scales = nullptr;   // [experts, padded_n], packed order
-  const void* down = nullptr;              // [experts] matrices {hidden, intermediate, 1}
-  const float* down_scales = nullptr;      // [experts, padded_n], packed order
+  const void* gate_up = nullptr;  // [experts] matrices of gate_up_matrix(hidden, intermediate, 1)
+  const float* gate_up_scales = nullptr;  // [experts, padded_n], packed order
+  const void* down = nullptr;             // [experts] matrices {hidden, intermediate, 1}
+  const float* down_scales = nullptr;     // [experts, padded_n], packed order
 };
 
 // Device pointers, 16-byte aligned. Either logits or both of ids and weights.
@@ -53,10 +55,10 @@ struct DeviceMoeArgs {
   const void* x = nullptr;              // bfloat16 [tokens, hidden]
   const float* logits = nullptr;        // [tokens, experts]
   const float* bias = nullptr;          // [experts] or null: added for the choice only
-  const int32_t* ids = nullptr;         // [tokens, top_k]; outside [0, experts): no work, weight ignored
-  const float* weights = nullptr;       // [tokens, top_k]
-  void* out = nullptr;                  // bfloat16 [tokens, hidden]
-  std::byte* workspace = nullptr;       // moe_workspace_bytes, 1024-byte aligned, prepared once
+  const int32_t* ids = nullptr;    // [tokens, top_k]; outside [0, experts): no work, weight ignored
+  const float* weights = nullptr;  // [tokens, top_k]
+  void* out = nullptr;             // bfloat16 [tokens, hidden]
+  std::byte* workspace = nullptr;  // moe_workspace_bytes, 1024-byte aligned, prepared once
 };
 
 // Unsupported, with the reason, unless every kernel of the layer can run the shape.
@@ -66,9 +68,11 @@ int32_t moe_row_tile(const DeviceMoeShape& shape);
 int64_t moe_workspace_bytes(const DeviceMoeShape& shape, int32_t num_sms);
 
 // Zeroes the counters of a workspace; once, before its first launch. Runs leave them zero.
-Status prepare_moe_workspace(const DeviceMoeShape& shape, int32_t num_sms, std::byte* workspace, CUstream_st* stream);
+Status prepare_moe_workspace(const DeviceMoeShape& shape, int32_t num_sms, std::byte* workspace,
+                             CUstream_st* stream);
 // Enqueues the layer. Layers that share a workspace must share the stream.
-Status launch_moe_int8(const DeviceMoeShape& shape, int32_t num_sms, const DeviceMoeWeights& weights,
-                       const DeviceMoeArgs& args, CUstream_st* stream);
+Status launch_moe_int8(const DeviceMoeShape& shape, int32_t num_sms,
+                       const DeviceMoeWeights& weights, const DeviceMoeArgs& args,
+                       CUstream_st* stream);
 
 }  // namespace moestro::kernels::cuda

@@ -1,4 +1,5 @@
-// Host-side choices of the CUDA MoE layer: which shapes it takes, tile sizes, workspace. Built without CUDA too.
+// Host-side choices of the CUDA MoE layer: which shapes it takes, tile sizes, workspace. Built
+// without CUDA too.
 #include "kernels/cuda/moe_workspace.h"
 
 #include <string>
@@ -8,25 +9,30 @@ namespace moestro::kernels::cuda {
 Status check_moe_shape(const DeviceMoeShape& s) {
   auto refuse = [](const std::string& what) { return unsupported("CUDA MoE layer: " + what); };
   if (s.experts < 1 || s.experts > kMaxDeviceExperts)
-    return refuse(std::to_string(s.experts) + " experts; 1 to " + std::to_string(kMaxDeviceExperts) + " are supported");
+    return refuse(std::to_string(s.experts) + " experts; 1 to " +
+                  std::to_string(kMaxDeviceExperts) + " are supported");
   if (s.top_k < 1 || s.top_k > kMaxDeviceTopK || s.top_k > s.experts)
-    return refuse("top-" + std::to_string(s.top_k) + "; 1 to min(" + std::to_string(kMaxDeviceTopK) + ", experts) are supported");
+    return refuse("top-" + std::to_string(s.top_k) + "; 1 to min(" +
+                  std::to_string(kMaxDeviceTopK) + ", experts) are supported");
   if (s.hidden < 8 || s.hidden % 8 != 0)
     return refuse("hidden size " + std::to_string(s.hidden) + " is not a multiple of 8");
   if (s.intermediate < 1) return refuse("intermediate size " + std::to_string(s.intermediate));
   if (s.max_tokens < 1 || s.max_tokens > (1 << 20))
     return refuse(std::to_string(s.max_tokens) + " tokens a launch; 1 to 1048576 are supported");
   const DeviceRouter& r = s.router;
-  if (r.n_group < 1 || r.n_group > 32 || s.experts % r.n_group != 0 || r.topk_group < 1 || r.topk_group > r.n_group)
+  if (r.n_group < 1 || r.n_group > 32 || s.experts % r.n_group != 0 || r.topk_group < 1 ||
+      r.topk_group > r.n_group)
     return refuse(std::to_string(r.n_group) + " groups (" + std::to_string(r.topk_group) +
                   " kept); 1 to 32 that divide the experts are supported");
-  if (s.row_tile != 0 && s.row_tile != 8 && s.row_tile != 16 && s.row_tile != 32 && s.row_tile != 64 && s.row_tile != 128)
+  if (s.row_tile != 0 && s.row_tile != 8 && s.row_tile != 16 && s.row_tile != 32 &&
+      s.row_tile != 64 && s.row_tile != 128)
     return refuse("row tile " + std::to_string(s.row_tile) + "; 8, 16, 32, 64 or 128");
   return {};
 }
 
-// The smallest tile that holds nearly every expert's rows under even routing (mean + 2 deviations), so that weights are
-// streamed once; past 48 rows products decide and the largest tile moves the fewest bytes.
+// The smallest tile that holds nearly every expert's rows under even routing (mean + 2 deviations),
+// so that weights are streamed once; past 48 rows products decide and the largest tile moves the
+// fewest bytes.
 int32_t moe_row_tile(const DeviceMoeShape& s) {
   if (s.row_tile != 0) return s.row_tile;
   const double mean = static_cast<double>(s.max_tokens) * s.top_k / s.experts;

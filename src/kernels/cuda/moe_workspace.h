@@ -1,5 +1,5 @@
-// The scratch memory of one MoE layer launch (moe_layer.h) and how its parts lie in it. Plain C++; used by the launches and
-// by the planner through moe_workspace_bytes.
+// The scratch memory of one MoE layer launch (moe_layer.h) and how its parts lie in it. Plain C++;
+// used by the launches and by the planner through moe_workspace_bytes.
 #pragma once
 #include <algorithm>
 
@@ -7,29 +7,30 @@
 
 namespace moestro::kernels::cuda {
 
-// Rows are "grouped rows": each expert's rows in stable token order, padded to whole tiles of row_tile rows.
+// Rows are "grouped rows": each expert's rows in stable token order, padded to whole tiles of
+// row_tile rows.
 struct MoeWorkspace {
   // Counters, zero between launches.
-  uint32_t* barrier;         // [2] arrivals, generation: the routing kernel's grid barrier
-  uint32_t* part_count;      // [sms] finished parts of a shared block of a product
-  int32_t* part_sums;        // [sms][256 * row_tile] sums of shared blocks
+  uint32_t* barrier;     // [2] arrivals, generation: the routing kernel's grid barrier
+  uint32_t* part_count;  // [sms] finished parts of a shared block of a product
+  int32_t* part_sums;    // [sms][256 * row_tile] sums of shared blocks
   // Per launch.
   int32_t* tile_start;       // [experts + 1] first tile of each expert
   int32_t* expert_rows;      // [experts]
   int32_t* block_histogram;  // [routing blocks][experts]
   int32_t* ids;              // [tokens, top_k]
   float* weights;            // [tokens, top_k]
-  int32_t* pair_rank;        // [tokens * top_k] rank among the pairs of its expert in its routing block
-  int32_t* pair_row;         // [tokens * top_k] grouped row, -1: none
-  float* token_scale;        // [tokens]
-  float* x_scale;            // [rows]
-  float* h_scale;            // [rows]
-  int8_t* x_tokens;          // [tokens, hidden padded to 128]
-  int8_t* x_rows;            // tiles of x
-  uint16_t* h;               // bfloat16 [rows, intermediate padded to 128]
-  int8_t* h_rows;            // tiles of h
-  uint16_t* y;               // bfloat16 [rows, hidden]
-  int64_t counter_bytes;     // the zeroed part at the start
+  int32_t* pair_rank;  // [tokens * top_k] rank among the pairs of its expert in its routing block
+  int32_t* pair_row;   // [tokens * top_k] grouped row, -1: none
+  float* token_scale;  // [tokens]
+  float* x_scale;      // [rows]
+  float* h_scale;      // [rows]
+  int8_t* x_tokens;    // [tokens, hidden padded to 128]
+  int8_t* x_rows;      // tiles of x
+  uint16_t* h;         // bfloat16 [rows, intermediate padded to 128]
+  int8_t* h_rows;      // tiles of h
+  uint16_t* y;         // bfloat16 [rows, hidden]
+  int64_t counter_bytes;  // the zeroed part at the start
   int64_t bytes;
 };
 

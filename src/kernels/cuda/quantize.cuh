@@ -1,4 +1,5 @@
-// Eight bfloat16 values at a time to int8: absolute maximum, and round_half_even(x * inverse) saturated. Device code only.
+// Eight bfloat16 values at a time to int8: absolute maximum, and round_half_even(x * inverse)
+// saturated. Device code only.
 #pragma once
 #include <cuda_bf16.h>
 

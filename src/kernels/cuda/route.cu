@@ -26,7 +26,9 @@ struct Best {
   float value;
   int32_t id;
 };
-__device__ bool better(Best a, Best b) { return a.value > b.value || (a.value == b.value && a.id < b.id); }
+__device__ bool better(Best a, Best b) {
+  return a.value > b.value || (a.value == b.value && a.id < b.id);
+}
 __device__ Best warp_best(Best mine) {
 #pragma unroll
   for (int d = 16; d > 0; d /= 2) {
@@ -82,7 +84,8 @@ __device__ void limit_groups(const RouteParams& p, float (&choice)[kPerLane], in
   }
 }
 
-__device__ void scores_of(const RouteParams& p, const float* logits, int lane, float (&score)[kPerLane]) {
+__device__ void scores_of(const RouteParams& p, const float* logits, int lane,
+                          float (&score)[kPerLane]) {
   float max = -INFINITY;
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
@@ -157,10 +160,13 @@ __device__ void choose_experts(const RouteParams& p, int token, int lane) {
   }
 }
 
-// x of one token to int8 by `team` neighbouring warps; all warps of the block call it together when team > 1.
-__device__ void quantize_token(const RouteParams& p, int token, int team, bool active, float* warp_amax) {
+// x of one token to int8 by `team` neighbouring warps; all warps of the block call it together when
+// team > 1.
+__device__ void quantize_token(const RouteParams& p, int token, int team, bool active,
+                               float* warp_amax) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, member = warp % team;
-  const uint4* x = reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(p.in.x) + int64_t{token} * p.hidden);
+  const uint4* x = reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(p.in.x) +
+                                                  int64_t{token} * p.hidden);
   const int chunks = p.hidden / 8, padded = p.hidden_steps * (kStepBytes / 8);
   float amax = 0;
   if (active) {
@@ -183,7 +189,8 @@ __device__ void quantize_token(const RouteParams& p, int token, int team, bool a
     q[c] = c < chunks ? quantize8(x[c], inverse) : make_uint2(0, 0);
 }
 
-// Ranks of this block's pairs among the pairs of their expert, in pair order; counts end in `count`. One warp.
+// Ranks of this block's pairs among the pairs of their expert, in pair order; counts end in
+// `count`. One warp.
 __device__ void rank_pairs(const RouteParams& p, int64_t begin, int64_t end, int32_t* count) {
   const int lane = threadIdx.x % 32;
   for (int64_t base = begin; base < end; base += 32) {
@@ -201,7 +208,8 @@ __device__ void rank_pairs(const RouteParams& p, int64_t begin, int64_t end, int
   }
 }
 
-// All `blocks` blocks meet; the counters are zero again afterwards. The spin is bounded: a block that never comes is a bug.
+// All `blocks` blocks meet; the counters are zero again afterwards. The spin is bounded: a block
+// that never comes is a bug.
 __device__ void grid_barrier(uint32_t* state, uint32_t blocks) {
   __syncthreads();
   if (threadIdx.x == 0 && blocks > 1) {
@@ -223,7 +231,8 @@ __device__ void grid_barrier(uint32_t* state, uint32_t blocks) {
 }
 
 // Sums the histograms of all blocks: rows of each expert, rows before this block, first tile.
-__device__ void scan_experts(const RouteParams& p, int blocks, int32_t* rows, int32_t* before, int32_t* tile_start) {
+__device__ void scan_experts(const RouteParams& p, int blocks, int32_t* rows, int32_t* before,
+                             int32_t* tile_start) {
   for (int e = threadIdx.x; e < p.experts; e += kThreads) {
     int32_t all = 0, mine = 0;
 #pragma unroll 8
@@ -263,17 +272,20 @@ __device__ void place_pair(const RouteParams& p, int64_t pair, int token, int64_
     if (row >= 0) p.w.x_scale[row] = p.w.token_scale[token];
   }
   if (row < 0) return;
-  const uint4* src = reinterpret_cast<const uint4*>(p.w.x_tokens + int64_t{token} * p.hidden_steps * kStepBytes);
+  const uint4* src =
+      reinterpret_cast<const uint4*>(p.w.x_tokens + int64_t{token} * p.hidden_steps * kStepBytes);
   const int64_t tile = row / p.row_tile;
   const int in_tile = static_cast<int>(row % p.row_tile), tile_bytes = p.row_tile * kStepBytes;
   int8_t* dst = p.w.x_rows + tile * p.hidden_steps * tile_bytes;
 #pragma unroll 12
   for (int c = lane; c < p.hidden_steps * 8; c += 32)
-    *reinterpret_cast<uint4*>(dst + int64_t{c / 8} * tile_bytes + swizzled_offset(in_tile, c % 8 * 16)) = src[c];
+    *reinterpret_cast<uint4*>(dst + int64_t{c / 8} * tile_bytes +
+                              swizzled_offset(in_tile, c % 8 * 16)) = src[c];
 }
 
 __global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__ RouteParams p) {
-  __shared__ int32_t rows[kMaxDeviceExperts], before[kMaxDeviceExperts], tile_start[kMaxDeviceExperts + 1];
+  __shared__ int32_t rows[kMaxDeviceExperts], before[kMaxDeviceExperts],
+      tile_start[kMaxDeviceExperts + 1];
   __shared__ float warp_amax[kWarps];
   ptx::wait_for_previous_kernel();
   ptx::allow_next_kernel();
@@ -281,7 +293,8 @@ __global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__
   const int blocks = max(1, min(static_cast<int>(gridDim.x), ceil_div(tokens, 2)));
   if (static_cast<int>(blockIdx.x) >= blocks) return;
   const int share = ceil_div(tokens, blocks);
-  const int begin = min(tokens, static_cast<int>(blockIdx.x) * share), end = min(tokens, begin + share);
+  const int begin = min(tokens, static_cast<int>(blockIdx.x) * share),
+            end = min(tokens, begin + share);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
   int32_t* count = rows;  // until the scan
@@ -327,10 +340,11 @@ int32_t route_grid(const DeviceMoeShape& s, int32_t num_sms) {
   return std::max(1, std::min(num_sms, ceil_div(s.max_tokens, 2)));
 }
 
-Status launch_route(const DeviceMoeShape& s, int32_t num_sms, const DeviceMoeArgs& args, const MoeWorkspace& w,
-                    CUstream_st* stream) {
+Status launch_route(const DeviceMoeShape& s, int32_t num_sms, const DeviceMoeArgs& args,
+                    const MoeWorkspace& w, CUstream_st* stream) {
   const MoeSizes z = moe_sizes(s);
-  RouteParams p{args, w, s.router, s.max_tokens, s.experts, s.top_k, s.hidden, z.hidden_steps, z.row_tile};
+  RouteParams p{args,    w,        s.router,       s.max_tokens, s.experts,
+                s.top_k, s.hidden, z.hidden_steps, z.row_tile};
   return launch_dependent("route", route_kernel, route_grid(s, num_sms), kThreads, 0, stream, p);
 }
 

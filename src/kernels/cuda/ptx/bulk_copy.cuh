@@ -1,21 +1,29 @@
-// Bulk copies by the copy engine, and dependent launches. PTX ISA, "cp.async.bulk" and "griddepcontrol". Device code only.
+// Bulk copies by the copy engine, and dependent launches. PTX ISA, "cp.async.bulk" and
+// "griddepcontrol". Device code only.
 #pragma once
 #include "kernels/cuda/ptx/mbarrier.cuh"
 
 namespace moestro::ptx {
 
-// Contiguous bytes (a multiple of 16, both ends 16-byte aligned) from global to shared memory; `barrier` counts them.
-__device__ __forceinline__ void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   shared_address(shared)),
-               "l"(global), "r"(bytes), "r"(shared_address(barrier))
-               : "memory");
+// Contiguous bytes (a multiple of 16, both ends 16-byte aligned) from global to shared memory;
+// `barrier` counts them.
+__device__ __forceinline__ void bulk_load(void* shared, const void* global, uint32_t bytes,
+                                          uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(shared)),
+      "l"(global), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
 }
 
 // Blocks until the kernels this launch depends on have completed and their writes are visible.
-__device__ __forceinline__ void wait_for_previous_kernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+__device__ __forceinline__ void wait_for_previous_kernel() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
 
 // Lets the next kernel of the stream start once every block of this one has come here or ended.
-__device__ __forceinline__ void allow_next_kernel() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+__device__ __forceinline__ void allow_next_kernel() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
 
 }  // namespace moestro::ptx

@@ -1,8 +1,9 @@
-// Warpgroup matrix products D[64, N] += A[64, 32 bytes of k] B[N, 32 bytes of k]^T, A and B in shared memory, both with k
-// contiguous in rows of 128 bytes under the 128-byte swizzle. PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions".
-// Device code only (sm_90a).
+// Warpgroup matrix products D[64, N] += A[64, 32 bytes of k] B[N, 32 bytes of k]^T, A and B in
+// shared memory, both with k contiguous in rows of 128 bytes under the 128-byte swizzle. PTX ISA,
+// "Asynchronous Warpgroup Level Matrix Instructions". Device code only (sm_90a).
 //
-// Fragment of D: thread (warp q, lane l) of the warpgroup holds, for j < N / 8, d[4j + 2h + t] = D[16q + l/4 + 8h, 8j + 2(l%4) + t].
+// Fragment of D: thread (warp q, lane l) of the warpgroup holds, for j < N / 8, d[4j + 2h + t] =
+// D[16q + l/4 + 8h, 8j + 2(l%4) + t].
 #pragma once
 #include <cstdint>
 
@@ -10,17 +11,22 @@
 
 namespace moestro::ptx {
 
-// Matrix descriptor of a swizzled tile: 8-row groups lie 1024 bytes apart (stride offset); tiles are 1024-byte aligned.
-// Adding (bytes >> 4) moves along k inside the 128-byte row.
+// Matrix descriptor of a swizzled tile: 8-row groups lie 1024 bytes apart (stride offset); tiles
+// are 1024-byte aligned. Adding (bytes >> 4) moves along k inside the 128-byte row.
 __device__ __forceinline__ uint64_t swizzled_descriptor(const void* shared) {
-  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kStride1024 = uint64_t{1024 >> 4} << 32, kLeading = uint64_t{1} << 16;
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kStride1024 = uint64_t{1024 >> 4} << 32,
+                     kLeading = uint64_t{1} << 16;
   return kSwizzle128 | kStride1024 | kLeading | ((shared_address(shared) & 0x3FFFF) >> 4);
 }
 
 // Registers written before the products (the accumulators) are ordered before them.
-__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
 // Closes a group of products.
-__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
 // Waits until at most `Pending` groups are unfinished.
 template <int Pending>
 __device__ __forceinline__ void wgmma_wait() {
@@ -34,32 +40,34 @@ __device__ __forceinline__ void wgmma_wait() {
 #define MOESTRO_LIST_8 MOESTRO_LIST_4 ", %4, %5, %6, %7"
 #define MOESTRO_LIST_16 MOESTRO_LIST_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
 #define MOESTRO_LIST_32 MOESTRO_LIST_8 ", %8, %9, " MOESTRO_N10(1) ", " MOESTRO_N10(2) ", %30, %31"
-#define MOESTRO_LIST_64                                                                              \
-  MOESTRO_LIST_8 ", %8, %9, " MOESTRO_N10(1) ", " MOESTRO_N10(2) ", " MOESTRO_N10(3) ", " MOESTRO_N10(4) ", " \
-      MOESTRO_N10(5) ", " MOESTRO_N4(6)
+#define MOESTRO_LIST_64                                                            \
+  MOESTRO_LIST_8 ", %8, %9, " MOESTRO_N10(1) ", " MOESTRO_N10(2) ", " MOESTRO_N10( \
+      3) ", " MOESTRO_N10(4) ", " MOESTRO_N10(5) ", " MOESTRO_N4(6)
 #define MOESTRO_USE_4(c, i) c(d[i]), c(d[(i) + 1]), c(d[(i) + 2]), c(d[(i) + 3])
 #define MOESTRO_USE_8(c, i) MOESTRO_USE_4(c, i), MOESTRO_USE_4(c, (i) + 4)
 #define MOESTRO_USE_16(c, i) MOESTRO_USE_8(c, i), MOESTRO_USE_8(c, (i) + 8)
 #define MOESTRO_USE_32(c, i) MOESTRO_USE_16(c, i), MOESTRO_USE_16(c, (i) + 16)
 #define MOESTRO_USE_64(c, i) MOESTRO_USE_32(c, i), MOESTRO_USE_32(c, (i) + 32)
 // name<N>(d, a, b, add): add = 0 overwrites d.
-#define MOESTRO_WGMMA(name, type, constraint, n, regs, a, b, p, shape, types, tail)                              \
-  template <>                                                                                                    \
-  struct name<n> {                                                                                               \
-    static __device__ __forceinline__ void run(type (&d)[regs], uint64_t desc_a, uint64_t desc_b, int add) {     \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " p ", 0;\nwgmma.mma_async.sync.aligned." shape "." types    \
-                   " {" MOESTRO_LIST_##regs "}, " a ", " b ", p" tail ";\n}"                                     \
-                   : MOESTRO_USE_##regs(constraint, 0)                                                           \
-                   : "l"(desc_a), "l"(desc_b), "r"(add));                                                        \
-    }                                                                                                            \
+#define MOESTRO_WGMMA(name, type, constraint, n, regs, a, b, p, shape, types, tail)               \
+  template <>                                                                                     \
+  struct name<n> {                                                                                \
+    static __device__ __forceinline__ void run(type (&d)[regs], uint64_t desc_a, uint64_t desc_b, \
+                                               int add) {                                         \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " p                                          \
+                   ", 0;\nwgmma.mma_async.sync.aligned." shape "." types " {" MOESTRO_LIST_##regs \
+                   "}, " a ", " b ", p" tail ";\n}"                                               \
+                   : MOESTRO_USE_##regs(constraint, 0)                                            \
+                   : "l"(desc_a), "l"(desc_b), "r"(add));                                         \
+    }                                                                                             \
   };
-#define MOESTRO_WGMMA_ALL_N(name, type, constraint, k, types, tail)                                              \
-  template <int N>                                                                                               \
-  struct name;                                                                                                   \
-  MOESTRO_WGMMA(name, type, constraint, 8, 4, "%4", "%5", "%6", "m64n8" k, types, tail)                          \
-  MOESTRO_WGMMA(name, type, constraint, 16, 8, "%8", "%9", "%10", "m64n16" k, types, tail)                       \
-  MOESTRO_WGMMA(name, type, constraint, 32, 16, "%16", "%17", "%18", "m64n32" k, types, tail)                    \
-  MOESTRO_WGMMA(name, type, constraint, 64, 32, "%32", "%33", "%34", "m64n64" k, types, tail)                    \
+#define MOESTRO_WGMMA_ALL_N(name, type, constraint, k, types, tail)                           \
+  template <int N>                                                                            \
+  struct name;                                                                                \
+  MOESTRO_WGMMA(name, type, constraint, 8, 4, "%4", "%5", "%6", "m64n8" k, types, tail)       \
+  MOESTRO_WGMMA(name, type, constraint, 16, 8, "%8", "%9", "%10", "m64n16" k, types, tail)    \
+  MOESTRO_WGMMA(name, type, constraint, 32, 16, "%16", "%17", "%18", "m64n32" k, types, tail) \
+  MOESTRO_WGMMA(name, type, constraint, 64, 32, "%32", "%33", "%34", "m64n64" k, types, tail) \
   MOESTRO_WGMMA(name, type, constraint, 128, 64, "%64", "%65", "%66", "m64n128" k, types, tail)
 
 // Signed 8-bit integers, exact sums in int32 (no saturation): 32 values of k.
