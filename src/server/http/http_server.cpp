@@ -195,9 +195,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> pump() {
     while (!closed_) {
       if (!discard_ && input().size() >= input_limit()) {
-        // The parser is busy (a request is being answered). Reading stops, so the end of the stream
-        // must be asked for.
-        co_await pause_.wait_until(in_seconds(0.25));
+        if (exchange_) {
+          // Bytes pile up behind a request that is being answered. Not reading them would fill the
+          // receive window, behind which the client's end could not arrive: they are dropped, and
+          // the connection ends after this answer (write_answer), so that the client sends them
+          // again.
+          discard_ = true;
+          consume(input().size());
+          continue;
+        }
+        co_await pause_.wait_until(in_seconds(0.25));  // the parser is about to take them
         if (!closed_ && peer_hung_up()) break;
         continue;
       }
@@ -415,7 +422,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     shared_->handler.finished(exchange->head(), exchange->status(), complete);
     if (std::exchange(answering_, false)) --shared_->active;
     if (!complete) co_return Next::kClose;
-    co_return exchange->keep_alive() ? Next::kAgain : Next::kLinger;
+    co_return exchange->keep_alive() && !discard_ ? Next::kAgain : Next::kLinger;
   }
 
   // false: the client is gone, or took nothing for write_timeout_s.
