@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "base/check.h"
+
 namespace moestro::moe {
 namespace {
 
@@ -45,7 +47,8 @@ void softmax(const float* logits, int32_t n, float* out) {
 // best, else its best.
 void limit_groups(const RouterSpec& spec, float* choice) {
   if (spec.n_group <= 1 || spec.topk_group >= spec.n_group) return;
-  const int32_t size = spec.num_experts / spec.n_group;
+  DCHECK(spec.num_experts % spec.n_group == 0 && spec.num_experts > 0, "config.json is checked");
+  const int32_t size = std::max(1, spec.num_experts / spec.n_group);
   std::array<float, kMaxExperts> score;
   std::array<int32_t, kMaxExperts> kept;
   for (int32_t g = 0; g < spec.n_group; ++g) {
