@@ -192,7 +192,7 @@ Result<OpenModel> open_model(const config::Options& options) {
   }
   MOESTRO_ASSIGN(model.config,
                  checkpoint::read_model_config(*config_files, options.model.hf_overrides));
-  MOESTRO_ASSIGN(model.quant, checkpoint::parse_quant_config(model.config.raw));
+  MOESTRO_ASSIGN(model.quant, checkpoint::read_quant_config(*model.files, model.config.raw));
   MOESTRO_TRY(check_quantization(options, model.quant));
   if (options.model.load_format == "dummy") {
     model.weights = checkpoint::dummy_weights(model.config, model.quant,

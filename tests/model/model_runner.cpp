@@ -18,7 +18,8 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const std::string& direct
   MOESTRO_ASSIGN(r->files_, checkpoint::open_model_directory(directory));
   MOESTRO_ASSIGN(const checkpoint::ModelConfig config,
                  checkpoint::read_model_config(*r->files_, options.overrides));
-  MOESTRO_ASSIGN(const checkpoint::QuantConfig quant, checkpoint::parse_quant_config(config.raw));
+  MOESTRO_ASSIGN(const checkpoint::QuantConfig quant,
+                 checkpoint::read_quant_config(*r->files_, config.raw));
   MOESTRO_ASSIGN(r->source_, checkpoint::open_safetensors(r->files_));
   r->gang_ = std::make_unique<platform::Gang>(options.workers, false);
   const models::SpecRequest request{.config = config,

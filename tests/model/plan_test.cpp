@@ -20,7 +20,7 @@ class PlanTest : public testing::Test {
                                               "/tests/golden/glm_moe_dsa_shared_index")
                  .value();
     config_ = checkpoint::read_model_config(*files_, {}).value();
-    quant_ = checkpoint::parse_quant_config(config_.raw).value();
+    quant_ = checkpoint::read_quant_config(*files_, config_.raw).value();
     source_ = checkpoint::open_safetensors(files_).value();
     spec_ = models::make_model_spec(
                 {.config = config_,

@@ -1,14 +1,15 @@
-// One MoE layer on a Hopper GPU, int8 W8A8: route, permute and quantise; gate and up; SwiGLU; down;
-// weighted sum. Five launches on one stream, capturable in a CUDA graph: grids depend on the shape
-// alone, sizes are read from device memory, nothing is allocated. Called by moe/ on the thread that
-// owns the stream. This header needs no CUDA header.
+// One MoE layer on a Hopper GPU, int8 W8A8: route, permute and quantise; gate and up with SwiGLU;
+// requantise; down; weighted sum. Five launches on one stream, capturable in a CUDA graph: grids
+// depend on the shape alone, sizes are read from device memory, nothing is allocated. Called by
+// tests/cuda and bench/ today, by moe/ once a plan can name a device; on the thread that owns the
+// stream. This header needs no CUDA header.
 //
 // Arithmetic (any batch, any order of tokens gives the same bits for a token):
-//   x        quantised per token: s = absmax / 127, q = round_half_even(x / s)
-//   gate, up exact int32 sums * s * channel scale in float32; h = silu(gate) * up rounded to
-//   bfloat16 h        quantised per row like x down     exact int32 sums * scales, rounded to
-//   bfloat16 a (token, expert) pair out      sum over the token's experts in slot order in float32,
-//   rounded to bfloat16
+// - x is quantised per token: s = absmax / 127, q = round_half_even(x * (1 / s));
+// - gate and up are exact int32 sums * s * channel scale in float32; h = silu(gate) * up is rounded
+//   to bfloat16 and quantised per row like x;
+// - down is exact int32 sums * scales, rounded to bfloat16, one row a (token, expert) pair;
+// - out is the sum over the token's experts in slot order in float32, rounded to bfloat16.
 #pragma once
 #include <cstddef>
 #include <cstdint>

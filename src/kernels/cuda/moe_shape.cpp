@@ -30,9 +30,9 @@ Status check_moe_shape(const DeviceMoeShape& s) {
   return {};
 }
 
-// The smallest tile that holds nearly every expert's rows under even routing (mean + 2 deviations),
-// so that weights are streamed once; past 48 rows products decide and the largest tile moves the
-// fewest bytes.
+// Thresholds by hand: about the smallest tile that holds nearly every expert's rows under even
+// routing, so that weights are streamed once; past 42 rows products decide and the largest tile
+// moves the fewest bytes.
 int32_t moe_row_tile(const DeviceMoeShape& s) {
   if (s.row_tile != 0) return s.row_tile;
   const double mean = static_cast<double>(s.max_tokens) * s.top_k / s.experts;
