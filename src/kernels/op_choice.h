@@ -3,6 +3,7 @@
 // weight is read; the layer calls kernel->run.
 #pragma once
 #include "kernels/expert_mlp.h"
+#include "kernels/gqa_attention.h"
 #include "kernels/kernel_list.h"
 #include "kernels/linear.h"
 #include "kernels/mla_attention.h"
@@ -20,6 +21,7 @@ struct OpChoice {
 using LinearChoice = OpChoice<LinearShape, LinearArgs>;
 using HeadLinearChoice = OpChoice<HeadLinearShape, HeadLinearArgs>;
 using ExpertMlpChoice = OpChoice<ExpertMlpShape, ExpertMlpArgs>;
+using GqaChoice = OpChoice<GqaShape, GqaArgs>;
 using MlaChoice = OpChoice<MlaShape, MlaArgs>;
 using SparseIndexChoice = OpChoice<SparseIndexShape, SparseIndexArgs>;
 

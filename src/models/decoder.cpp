@@ -22,6 +22,7 @@ class ScratchSize final : public OpVisitor {
   void visit(const OpSite&, kernels::LinearChoice& op) override { add(op); }
   void visit(const OpSite&, kernels::HeadLinearChoice& op) override { add(op); }
   void visit(const OpSite&, kernels::ExpertMlpChoice& op) override { add(op); }
+  void visit(const OpSite&, kernels::GqaChoice& op) override { add(op); }
   void visit(const OpSite&, kernels::MlaChoice& op) override { add(op); }
   void visit(const OpSite&, kernels::SparseIndexChoice& op) override { add(op); }
   void visit(const OpSite&, const kernels::RowOps*&) override {}

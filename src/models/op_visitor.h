@@ -27,6 +27,7 @@ class OpVisitor {
   virtual void visit(const OpSite& site, kernels::LinearChoice& op) = 0;
   virtual void visit(const OpSite& site, kernels::HeadLinearChoice& op) = 0;
   virtual void visit(const OpSite& site, kernels::ExpertMlpChoice& op) = 0;
+  virtual void visit(const OpSite& site, kernels::GqaChoice& op) = 0;
   virtual void visit(const OpSite& site, kernels::MlaChoice& op) = 0;
   virtual void visit(const OpSite& site, kernels::SparseIndexChoice& op) = 0;
   virtual void visit(const OpSite& site, const kernels::RowOps*& ops) = 0;

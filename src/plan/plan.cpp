@@ -27,6 +27,10 @@ Named describe(const kernels::ExpertMlpShape& s) {
   return {"expert_mlp", format("hidden {}, intermediate {}", s.hidden, s.intermediate),
           std::string(tensor::packed_format_name(s.format))};
 }
+Named describe(const kernels::GqaShape& s) {
+  return {"gqa", format("{} heads, {} key/value heads of {}", s.heads, s.kv_heads, s.head_dim),
+          format("kv {}", torch_name(s.kv_dtype))};
+}
 Named describe(const kernels::MlaShape& s) {
   return {"mla", format("{} heads, latent {}, rope {}", s.heads, s.latent, s.rope),
           format("kv {}", torch_name(s.kv_dtype))};
@@ -43,6 +47,7 @@ auto candidates_of(const kernels::HeadLinearShape& s) {
 auto candidates_of(const kernels::ExpertMlpShape& s) {
   return kernels::expert_mlp_kernels(s.format);
 }
+auto candidates_of(const kernels::GqaShape&) { return kernels::gqa_kernels(); }
 auto candidates_of(const kernels::MlaShape&) { return kernels::mla_kernels(); }
 auto candidates_of(const kernels::SparseIndexShape&) { return kernels::sparse_index_kernels(); }
 
@@ -60,6 +65,7 @@ class Chooser final : public models::OpVisitor {
   void visit(const OpSite& site, kernels::LinearChoice& op) override { decide(site, op); }
   void visit(const OpSite& site, kernels::HeadLinearChoice& op) override { decide(site, op); }
   void visit(const OpSite& site, kernels::ExpertMlpChoice& op) override { decide(site, op); }
+  void visit(const OpSite& site, kernels::GqaChoice& op) override { decide(site, op); }
   void visit(const OpSite& site, kernels::MlaChoice& op) override { decide(site, op); }
   void visit(const OpSite& site, kernels::SparseIndexChoice& op) override { decide(site, op); }
 
@@ -88,7 +94,7 @@ class Chooser final : public models::OpVisitor {
       if (!used_[i])
         return invalid_argument(
             format("--kernel {}={}: this model has no op \"{}\"; ops are linear, head_linear, "
-                   "expert_mlp, mla, sparse_index, row_ops",
+                   "expert_mlp, gqa, mla, sparse_index, row_ops",
                    forced_[i].first, forced_[i].second, forced_[i].first));
     return {};
   }
