@@ -53,7 +53,7 @@ std::vector<float> run_mla(const MlaKernel& kernel, const MlaCase& c,
     args.num_selected = num_selected.data();
   }
   const MlaShape shape{c.dtype, batch.tokens(), c.heads, c.latent, c.rope, batch.longest()};
-  EXPECT_TRUE(kernel.supports(shape)) << kernel.name;
+  EXPECT_TRUE(kernel.why_not(shape).empty()) << kernel.name;
   testing::run_kernel(kernel, shape, args, workers);
   return out;
 }
@@ -102,7 +102,7 @@ class Mla : public ::testing::TestWithParam<size_t> {
     return dtype == DType::kBF16 && kernel().name.find("amx") != std::string_view::npos ? 2e-2
                                                                                         : 1e-5;
   }
-  bool runs(DType dtype) const { return kernel().supports({dtype, 64, 64, 512, 64, 4096}); }
+  bool runs(DType dtype) const { return kernel().why_not({dtype, 64, 64, 512, 64, 4096}).empty(); }
 };
 
 TEST_P(Mla, AgreesWithTheReference) {
@@ -225,7 +225,7 @@ std::vector<float> run_gqa(const GqaKernel& kernel, const GqaCase& c,
   args.out = out.data();
   const GqaShape shape{c.dtype,    batch.tokens(), c.heads,        c.kv_heads,
                        c.head_dim, c.v_head_dim,   batch.longest()};
-  EXPECT_TRUE(kernel.supports(shape)) << kernel.name;
+  EXPECT_TRUE(kernel.why_not(shape).empty()) << kernel.name;
   testing::run_kernel(kernel, shape, args, workers);
   return out;
 }
@@ -270,7 +270,9 @@ class Gqa : public ::testing::TestWithParam<size_t> {
     return dtype == DType::kBF16 && kernel().name.find("amx") != std::string_view::npos ? 2e-2
                                                                                         : 1e-5;
   }
-  bool runs(DType dtype) const { return kernel().supports({dtype, 64, 64, 8, 128, 128, 4096}); }
+  bool runs(DType dtype) const {
+    return kernel().why_not({dtype, 64, 64, 8, 128, 128, 4096}).empty();
+  }
 };
 
 constexpr GqaCase kGqaShapes[] = {{8, 2, 16, 16},

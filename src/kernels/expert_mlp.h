@@ -38,6 +38,6 @@ struct ExpertMlpArgs {
 // Rounding as in linear.h; the intermediate row is rounded (bf16) or requantised per row (int8)
 // before down.
 using ExpertMlpKernel = Kernel<ExpertMlpShape, ExpertMlpArgs>;
-std::span<const ExpertMlpKernel> expert_mlp_kernels(tensor::PackedFormat format);
+std::span<const ExpertMlpKernel> expert_mlp_kernels(const tensor::PackedFormat& format);
 
 }  // namespace moestro::kernels

@@ -129,7 +129,7 @@ class ExpertMlp : public testing::TestWithParam<MlpCase> {
     const ExpertMlpShape shape{GetParam().format, tokens,
                                rows.total(),      static_cast<int32_t>(ex.gate.size()),
                                ex.hidden,         ex.intermediate};
-    ASSERT_TRUE(GetParam().kernel->supports(shape));
+    ASSERT_TRUE(GetParam().kernel->why_not(shape).empty());
     const int64_t bytes = GetParam().kernel->scratch_bytes(shape, workers);
     platform::Buffer scratch = bytes_for_test(bytes + 64);
     std::memset(scratch.data(), 0xff, static_cast<size_t>(bytes) + 64);

@@ -20,6 +20,12 @@ struct GqaShape {
   int32_t max_context;  // longest sequence
 };
 
+inline constexpr std::string_view kWantsWholeGroups =
+    "query heads are not a multiple of key/value heads";
+constexpr bool divides_heads(const GqaShape& s) {
+  return s.kv_heads > 0 && s.heads % s.kv_heads == 0;
+}
+
 struct GqaArgs {
   const StepInput* step;
   const float* q;           // [tokens, heads, head_dim], rotated

@@ -10,6 +10,10 @@
 
 namespace moestro::kernels {
 
+// Reasons that several kernels give.
+inline constexpr std::string_view kWantsFloatKv = "the KV cache is neither float32 nor bfloat16";
+inline constexpr std::string_view kWantsBf16Kv = "the KV cache is not bfloat16";
+
 // Conventions of every run():
 // - called by all workers of the gang at the same place (SPMD); inputs are visible to all workers
 // on entry;
@@ -24,7 +28,8 @@ template <class Shape, class Args>
 struct Kernel {
   std::string_view name;  // printed by explain: "linear_int8_amx"
   platform::IsaSet needs;
-  bool (*supports)(const Shape&) noexcept;
+  // Why this kernel cannot run the shape, for people; empty: it can.
+  std::string_view (*why_not)(const Shape&) noexcept;
   int64_t (*scratch_bytes)(const Shape&, int num_workers) noexcept;
   void (*run)(const Args&, platform::Worker&) noexcept;
 };

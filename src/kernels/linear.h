@@ -30,12 +30,15 @@ struct LinearArgs {
   bool accumulate = false;                // y += …: residual connections
   std::byte* scratch;                     // 64-byte aligned, scratch_bytes of the largest shape
 };
+// Rounding of activations by the format's ActivationType and groups (tensor/packed_matrix.h).
 // int8: s = absmax(row) / 127, q = round_half_even(x / s) (an all-zero row has s = 0 and q = 0); y
 // = s * scale[n] * sum(q_x q_w), the sum exact in int32. bf16: x rounded to nearest even, products
-// summed in float32. f32: float32 FMA. Every output is summed in an order that does not depend on
-// rows, row position or number of workers.
+// summed in float32. f32: float32 FMA. fp8: q = e4m3(x / s), s = absmax / 448. Group formats: sums
+// of a group times its scales, in float32; kernels may round a scaled weight to bfloat16 first
+// (their comment says so). Every output is summed in an order that does not depend on rows, row
+// position or number of workers.
 using LinearKernel = Kernel<LinearShape, LinearArgs>;
-std::span<const LinearKernel> linear_kernels(tensor::PackedFormat format);
+std::span<const LinearKernel> linear_kernels(const tensor::PackedFormat& format);
 
 // One small matrix a head: y[r, h, :] = x[r, h, :] W_h^T. MLA's absorption of kv_b_proj into
 // queries and outputs.
@@ -53,6 +56,6 @@ struct HeadLinearArgs {
   std::byte* scratch;
 };
 using HeadLinearKernel = Kernel<HeadLinearShape, HeadLinearArgs>;
-std::span<const HeadLinearKernel> head_linear_kernels(tensor::PackedFormat format);
+std::span<const HeadLinearKernel> head_linear_kernels(const tensor::PackedFormat& format);
 
 }  // namespace moestro::kernels

@@ -84,7 +84,7 @@ class Linear : public testing::TestWithParam<LinearCase> {
   void run(int workers, LinearArgs args, int32_t max_rows) {
     LinearShape shape{GetParam().format, max_rows, 0, args.outputs.front().weight->k};
     for (const LinearOutput& o : args.outputs) shape.total_n += o.weight->n;
-    ASSERT_TRUE(GetParam().kernel->supports(shape));
+    ASSERT_TRUE(GetParam().kernel->why_not(shape).empty());
     const int64_t bytes = GetParam().kernel->scratch_bytes(shape, workers);
     platform::Buffer scratch = bytes_for_test(bytes + 64);
     std::memset(scratch.data(), 0xff,
@@ -282,7 +282,7 @@ TEST_P(HeadLinear, EveryHeadUsesItsOwnMatrix) {
         const std::vector<float> x = random_floats(static_cast<size_t>(x_row * rows) + 1, rng);
         std::vector<float> y(static_cast<size_t>(y_row * rows) + 1, 7.0f);
         const HeadLinearShape shape{format, rows, heads, n, k};
-        ASSERT_TRUE(kernel->supports(shape));
+        ASSERT_TRUE(kernel->why_not(shape).empty());
         platform::Buffer scratch = bytes_for_test(kernel->scratch_bytes(shape, workers));
         const HeadLinearArgs args{x.data(), x_row, x_head, y.data(),      y_row,
                                   y_head,   rows,  views,  scratch.data()};

@@ -39,7 +39,7 @@ Selection run_index(const SparseIndexKernel& kernel, const IndexCase& c,
   args.selected = selected.data();
   args.num_selected = num.data();
   const SparseIndexShape shape{c.dtype, batch.tokens(), c.heads, c.dim, c.topk, batch.longest()};
-  EXPECT_TRUE(kernel.supports(shape)) << kernel.name;
+  EXPECT_TRUE(kernel.why_not(shape).empty()) << kernel.name;
   testing::run_kernel(kernel, shape, args, workers);
   Selection out;
   for (int32_t t = 0; t < batch.tokens(); ++t) {
@@ -69,7 +69,9 @@ class SparseIndex : public ::testing::TestWithParam<size_t> {
  protected:
   void SetUp() override { MOESTRO_SKIP_UNLESS_ISA(kernel()); }
   const SparseIndexKernel& kernel() const { return sparse_index_kernels()[GetParam()]; }
-  bool runs(DType dtype) const { return kernel().supports({dtype, 64, 32, 128, 2048, 4096}); }
+  bool runs(DType dtype) const {
+    return kernel().why_not({dtype, 64, 32, 128, 2048, 4096}).empty();
+  }
   bool rounds_queries() const { return kernel().name.find("amx") != std::string_view::npos; }
 };
 

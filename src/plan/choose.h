@@ -24,8 +24,8 @@ const kernels::Kernel<Shape, Args>* choose(std::span<const kernels::Kernel<Shape
     std::string why_not;
     if (!isa.contains(kernel.needs)) {
       why_not = format("isa: needs {}", platform::isa_names(kernel.needs - isa));
-    } else if (!kernel.supports(shape)) {
-      why_not = "shape: not supported";
+    } else if (const std::string_view reason = kernel.why_not(shape); !reason.empty()) {
+      why_not = format("shape: {}", reason);
     } else if (!forced.empty() && kernel.name != forced) {
       why_not = format("flag: --kernel asks for {}", forced);
     } else if (chosen) {

@@ -59,6 +59,26 @@ inline float e4m3_to_float(uint8_t v) {
   return v & 0x80 ? -magnitude : magnitude;
 }
 
+// Round to nearest even; beyond 448 it stays there (saturating, as activations are quantised); NaN
+// gives 0x7f.
+inline uint8_t to_e4m3(float v) {
+  const auto sign = static_cast<uint8_t>(std::bit_cast<uint32_t>(v) >> 24 & 0x80);
+  const float a = std::fabs(v);
+  if (v != v) return static_cast<uint8_t>(sign | 0x7f);
+  if (a >= 448.0f) return static_cast<uint8_t>(sign | 0x7e);
+  if (a < 0.015625f)  // below 2^-6: a multiple of 2^-9
+    return static_cast<uint8_t>(sign | static_cast<uint8_t>(std::nearbyint(std::ldexp(a, 9))));
+  const uint32_t m = std::bit_cast<uint32_t>(a);
+  return static_cast<uint8_t>(
+      sign | static_cast<uint8_t>((m - (120u << 23) + 0x7ffff + (m >> 20 & 1)) >> 20));
+}
+
+// float4 e2m1, sign in bit 3.
+inline float e2m1_to_float(uint8_t v) {
+  constexpr float kMagnitudes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  return v & 8 ? -kMagnitudes[v & 7] : kMagnitudes[v & 7];
+}
+
 inline float e8m0_to_float(uint8_t v) {
   return v == 255 ? std::bit_cast<float>(0x7fc00000u) : std::ldexp(1.0f, v - 127);
 }

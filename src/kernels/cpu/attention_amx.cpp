@@ -336,7 +336,9 @@ void run(const AttentionCall& call, platform::Worker& worker) {
 
 }  // namespace
 
-bool mla_supports(const MlaShape& shape) noexcept { return shape.kv_dtype == DType::kBF16; }
+std::string_view mla_why_not(const MlaShape& shape) noexcept {
+  return shape.kv_dtype == DType::kBF16 ? "" : kWantsBf16Kv;
+}
 int64_t mla_scratch_bytes(const MlaShape& shape, int num_workers) noexcept {
   return scratch_bytes(attention_shape(shape), num_workers);
 }
@@ -344,8 +346,9 @@ void mla_run(const MlaArgs& args, platform::Worker& worker) noexcept {
   run(attention_call(args), worker);
 }
 
-bool gqa_supports(const GqaShape& shape) noexcept {
-  return shape.kv_dtype == DType::kBF16 && shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0;
+std::string_view gqa_why_not(const GqaShape& shape) noexcept {
+  if (shape.kv_dtype != DType::kBF16) return kWantsBf16Kv;
+  return divides_heads(shape) ? "" : kWantsWholeGroups;
 }
 int64_t gqa_scratch_bytes(const GqaShape& shape, int num_workers) noexcept {
   return scratch_bytes(attention_shape(shape), num_workers);

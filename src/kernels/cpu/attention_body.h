@@ -283,7 +283,9 @@ static void attention_run(const AttentionCall& call, platform::Worker& worker) {
   merge_split_rows(call, plan, s, slots, worker);
 }
 
-bool mla_supports(const MlaShape& shape) noexcept { return is_kv_dtype(shape.kv_dtype); }
+std::string_view mla_why_not(const MlaShape& shape) noexcept {
+  return is_kv_dtype(shape.kv_dtype) ? "" : kWantsFloatKv;
+}
 int64_t mla_scratch_bytes(const MlaShape& shape, int num_workers) noexcept {
   return attention_scratch_bytes(attention_shape(shape), num_workers);
 }
@@ -291,8 +293,9 @@ void mla_run(const MlaArgs& args, platform::Worker& worker) noexcept {
   attention_run(attention_call(args), worker);
 }
 
-bool gqa_supports(const GqaShape& shape) noexcept {
-  return is_kv_dtype(shape.kv_dtype) && shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0;
+std::string_view gqa_why_not(const GqaShape& shape) noexcept {
+  if (!is_kv_dtype(shape.kv_dtype)) return kWantsFloatKv;
+  return divides_heads(shape) ? "" : kWantsWholeGroups;
 }
 int64_t gqa_scratch_bytes(const GqaShape& shape, int num_workers) noexcept {
   return attention_scratch_bytes(attention_shape(shape), num_workers);

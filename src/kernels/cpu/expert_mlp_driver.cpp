@@ -17,21 +17,23 @@ constexpr int32_t kPrivateRows =
     64;  // up to so many rows the intermediate is packed by whoever needs it (a bit each)
 constexpr int32_t kGatherRows =
     128;  // fewer rows are packed straight to their places, saving a barrier
-constexpr int32_t kMaxInt8K = 65536;  // as in linear_driver.cpp
 
 // Offsets into scratch. Growing any of the numbers never shrinks an offset, so the largest shape
 // bounds all.
 struct Layout {
   int64_t x_row, h_row,
       h_stride;  // bytes of a packed row of x and of h; floats of an unpacked row of h
+  int64_t x_per_row, h_per_row;  // floats beside a packed row
   int64_t order, unfinished, token_scales, tokens, x_scales, x, h, h_scales, h_packed, own,
       own_bytes, end;
 
-  Layout(const TileOps& ops, int32_t num_tokens, int32_t num_rows, int32_t experts, int32_t hidden,
-         int32_t intermediate, int workers)
+  Layout(const TileOps& ops, const tensor::PackedFormat& format, int32_t num_tokens,
+         int32_t num_rows, int32_t experts, int32_t hidden, int32_t intermediate, int workers)
       : x_row(packed_row_bytes(ops, hidden)),
         h_row(packed_row_bytes(ops, intermediate)),
-        h_stride((intermediate + 15) / 16 * 16) {
+        h_stride((intermediate + 15) / 16 * 16),
+        x_per_row(ops.scales_per_row(format, hidden)),
+        h_per_row(ops.scales_per_row(format, intermediate)) {
     int64_t at = 0;
     const auto take = [&](int64_t bytes) {
       const int64_t begin = at;
@@ -40,15 +42,15 @@ struct Layout {
     };
     order = take(int64_t{4} * experts);
     unfinished = take(int64_t{4} * experts);
-    token_scales = take(int64_t{4} * num_tokens);
+    token_scales = take(4 * x_per_row * num_tokens);
     tokens = take(x_row * num_tokens);
-    x_scales = take(int64_t{4} * num_rows);
+    x_scales = take(4 * x_per_row * num_rows);
     x = take(x_row * num_rows);
     h = take(4 * h_stride * num_rows);
-    h_scales = take(int64_t{4} * num_rows);
+    h_scales = take(4 * h_per_row * num_rows);
     h_packed = take(h_row * num_rows);
     const int32_t own_rows = std::min(num_rows, kPrivateRows);
-    own_bytes = round_up_64(int64_t{4} * own_rows) + h_row * own_rows;
+    own_bytes = round_up_64(4 * h_per_row * own_rows) + h_row * own_rows;
     own = take(own_bytes * workers);
     end = at;
   }
@@ -63,8 +65,8 @@ class Run {
         rows_(args.row_offsets.back()),
         hidden_(args.gate_up.front().k),
         intermediate_(args.down.front().k),
-        layout_(ops, args.tokens, rows_, static_cast<int32_t>(args.gate_up.size()), hidden_,
-                intermediate_, worker.count()) {
+        layout_(ops, args.down.front().format, args.tokens, rows_,
+                static_cast<int32_t>(args.gate_up.size()), hidden_, intermediate_, worker.count()) {
     for (size_t e = 0; e < args.gate_up.size(); ++e) {
       num_active_ += count(e) > 0;
       longest_ = std::max(longest_, count(e));
@@ -138,9 +140,9 @@ class Run {
   void pack_tokens() {
     const auto [begin, end] = worker_.share(args_.tokens);
     for (int64_t t = begin; t < end; ++t)
-      at<float>(layout_.token_scales)[t] =
-          ops_.pack_row(args_.x + t * args_.x_stride, hidden_,
-                        at<std::byte>(layout_.tokens + t * layout_.x_row), ops_.step_bytes);
+      ops_.pack_row(args_.gate_up.front().format, args_.x + t * args_.x_stride, hidden_,
+                    at<std::byte>(layout_.tokens + t * layout_.x_row), ops_.step_bytes,
+                    at<float>(layout_.token_scales) + t * layout_.x_per_row);
   }
 
   // Calls f(row, its place) for this worker's share of the grouped rows; places are of a row of
@@ -165,8 +167,9 @@ class Run {
   void pack_rows() {
     auto* scales = at<float>(layout_.x_scales);
     each_row(layout_.x_row, [&](int32_t r, const PackedRow& place) {
-      scales[r] = ops_.pack_row(args_.x + token_of(r) * args_.x_stride, hidden_,
-                                at<std::byte>(layout_.x + place.offset), place.step_stride);
+      ops_.pack_row(args_.gate_up.front().format, args_.x + token_of(r) * args_.x_stride, hidden_,
+                    at<std::byte>(layout_.x + place.offset), place.step_stride,
+                    scales + r * layout_.x_per_row);
     });
   }
 
@@ -175,7 +178,8 @@ class Run {
     auto* scales = at<float>(layout_.x_scales);
     each_row(layout_.x_row, [&](int32_t r, const PackedRow& place) {
       const int64_t token = token_of(r);
-      scales[r] = token_scales[token];
+      std::copy_n(token_scales + token * layout_.x_per_row, layout_.x_per_row,
+                  scales + r * layout_.x_per_row);
       const std::byte* from = at<std::byte>(layout_.tokens + token * layout_.x_row);
       std::byte* to = at<std::byte>(layout_.x + place.offset);
       for (int64_t i = 0; i < layout_.x_row; i += ops_.step_bytes, to += place.step_stride)
@@ -184,9 +188,9 @@ class Run {
   }
 
   void pack_h_row(int32_t r, const PackedRow& place) {
-    at<float>(layout_.h_scales)[r] =
-        ops_.pack_row(at<float>(layout_.h) + r * layout_.h_stride, intermediate_,
-                      at<std::byte>(layout_.h_packed + place.offset), place.step_stride);
+    ops_.pack_row(args_.down.front().format, at<float>(layout_.h) + r * layout_.h_stride,
+                  intermediate_, at<std::byte>(layout_.h_packed + place.offset), place.step_stride,
+                  at<float>(layout_.h_scales) + r * layout_.h_per_row);
   }
 
   void pack_h() {
@@ -221,16 +225,17 @@ class Run {
     each_task(gate_up_tasks_, [&](size_t e, int32_t p_begin, int32_t p_end) {
       const tensor::PackedMatrix& w = args_.gate_up[e];
       const std::byte* a = at<std::byte>(layout_.x + first(e) * layout_.x_row);
-      const float* scales = at<float>(layout_.x_scales) + first(e);
+      const float* scales = at<float>(layout_.x_scales) + first(e) * layout_.x_per_row;
       if (by_token_ && !gather_) {  // the only row of this expert is its token
         a = at<std::byte>(layout_.tokens + token_of(first(e)) * layout_.x_row);
-        scales = at<float>(layout_.token_scales) + token_of(first(e));
+        scales = at<float>(layout_.token_scales) + token_of(first(e)) * layout_.x_per_row;
       }
       for (int32_t r = 0; r < count(e); r += kCallRows) {
         const int32_t rows = std::min(kCallRows, count(e) - r);
         float* h = at<float>(layout_.h) + (first(e) + r) * layout_.h_stride;
         for (int32_t p = p_begin; p < p_end; ++p) {
-          ops_.panel({&w, p, a + r * layout_.x_row, scales + r, rows, c_}, state_);
+          ops_.panel({&w, p, a + r * layout_.x_row, scales + r * layout_.x_per_row, rows, c_},
+                     state_);
           ops_.silu(c_, rows, w.bias ? w.bias + p * 32 : nullptr, h + p * 16, layout_.h_stride);
         }
       }
@@ -247,14 +252,14 @@ class Run {
       if (own_packed_rows_ >> r & 1) continue;
       own_packed_rows_ |= uint64_t{1} << r;
       const PackedRow place = packed_row(i, count(e), layout_.h_row, ops_.step_bytes);
-      scales[r] =
-          ops_.pack_row(at<float>(layout_.h) + r * layout_.h_stride, intermediate_,
-                        packed + first(e) * layout_.h_row + place.offset, place.step_stride);
+      ops_.pack_row(args_.down.front().format, at<float>(layout_.h) + r * layout_.h_stride,
+                    intermediate_, packed + first(e) * layout_.h_row + place.offset,
+                    place.step_stride, scales + r * layout_.h_per_row);
     }
   }
   std::byte* own_packed() const {
     return at<std::byte>(layout_.own + layout_.own_bytes * worker_.index() +
-                         round_up_64(int64_t{4} * rows_));
+                         round_up_64(4 * layout_.h_per_row * rows_));
   }
 
   void down() {
@@ -266,12 +271,13 @@ class Run {
       const tensor::PackedMatrix& w = args_.down[e];
       if (own_h_) pack_own_h(e);
       const std::byte* a = packed + first(e) * layout_.h_row;
-      const float* scales = all_scales + first(e);
+      const float* scales = all_scales + first(e) * layout_.h_per_row;
       for (int32_t r = 0; r < count(e); r += kCallRows) {
         const int32_t rows = std::min(kCallRows, count(e) - r);
         float* y = args_.y + (first(e) + r) * args_.y_stride;
         for (int32_t p = p_begin; p < p_end; ++p) {
-          ops_.panel({&w, p, a + r * layout_.h_row, scales + r, rows, c_}, state_);
+          ops_.panel({&w, p, a + r * layout_.h_row, scales + r * layout_.h_per_row, rows, c_},
+                     state_);
           ops_.store(c_, rows, w.bias ? w.bias + p * 32 : nullptr, y + p * 32, args_.y_stride,
                      std::min(32, w.n - p * 32), mode);
         }
@@ -294,14 +300,14 @@ class Run {
 
 }  // namespace
 
-bool expert_mlp_supports(const ExpertMlpShape& shape) noexcept {
-  return shape.format != tensor::PackedFormat::kInt8 ||
-         std::max(shape.hidden, shape.intermediate) <= kMaxInt8K;
+std::string_view expert_mlp_why_not(const ExpertMlpShape& shape) noexcept {
+  return why_not_k(shape.format, std::max(shape.hidden, shape.intermediate));
 }
 
 int64_t expert_mlp_scratch_bytes(const TileOps& ops, const ExpertMlpShape& s,
                                  int num_workers) noexcept {
-  return Layout(ops, s.max_tokens, s.max_rows, s.experts, s.hidden, s.intermediate, num_workers)
+  return Layout(ops, s.format, s.max_tokens, s.max_rows, s.experts, s.hidden, s.intermediate,
+                num_workers)
       .end;
 }
 

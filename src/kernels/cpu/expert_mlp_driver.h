@@ -11,7 +11,7 @@
 
 namespace moestro::kernels::cpu {
 
-bool expert_mlp_supports(const ExpertMlpShape& shape) noexcept;
+std::string_view expert_mlp_why_not(const ExpertMlpShape& shape) noexcept;
 int64_t expert_mlp_scratch_bytes(const TileOps& ops, const ExpertMlpShape& shape,
                                  int num_workers) noexcept;
 void expert_mlp_run(const TileOps& ops, const ExpertMlpArgs& args,

@@ -12,8 +12,9 @@ void panel(const PanelCall& call, TileState& state) { amx::panel_sums<false>(cal
 
 }  // namespace
 
-const TileOps kBf16Amx = {tensor::PackedFormat::kBf16,
+const TileOps kBf16Amx = {tensor::WeightType::kBf16,
                           64,
+                          no_row_scales,
                           avx512::pack_bf16,
                           panel,
                           avx512::store,

@@ -22,7 +22,8 @@ __m256 round_to_bf16(__m256 x) {
       _mm256_and_si256(rounded, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
-float pack_row(const float* x, int32_t k, std::byte* dst, int64_t step_stride) {
+void pack_row(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
+              int64_t step_stride, float*) {
   alignas(32) float padded[32];
   for (int32_t i = 0; i < k; i += 32, dst += step_stride) {
     const float* from = x + i;
@@ -34,7 +35,6 @@ float pack_row(const float* x, int32_t k, std::byte* dst, int64_t step_stride) {
     for (int j = 0; j < 32; j += 8)
       _mm256_storeu_ps(reinterpret_cast<float*>(dst) + j, round_to_bf16(_mm256_loadu_ps(from + j)));
   }
-  return 1.0f;
 }
 
 template <int R, int V>
@@ -114,8 +114,9 @@ void panel(const PanelCall& call, TileState&) {
 
 }  // namespace
 
-const TileOps kBf16Avx2 = {tensor::PackedFormat::kBf16,
+const TileOps kBf16Avx2 = {tensor::WeightType::kBf16,
                            kStepBytes,
+                           no_row_scales,
                            pack_row,
                            panel,
                            avx2::store,

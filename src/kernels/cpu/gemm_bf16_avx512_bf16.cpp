@@ -81,8 +81,9 @@ void panel(const PanelCall& call, TileState&) {
 
 }  // namespace
 
-const TileOps kBf16Avx512Bf16 = {tensor::PackedFormat::kBf16,
+const TileOps kBf16Avx512Bf16 = {tensor::WeightType::kBf16,
                                  64,
+                                 no_row_scales,
                                  avx512::pack_bf16,
                                  panel,
                                  avx512::store,

@@ -8,13 +8,13 @@ namespace {
 
 constexpr int32_t kBlockSteps = 8;  // 16 KiB of weights: they stay in L1 while the rows pass
 
-float pack_row(const float* x, int32_t k, std::byte* dst, int64_t step_stride) {
+void pack_row(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
+              int64_t step_stride, float*) {
   for (int32_t i = 0; i < k; i += 16, dst += step_stride) {
     const int32_t n = std::min(16, k - i);
     if (n < 16) std::memset(dst, 0, 64);
     std::memcpy(dst, x + i, static_cast<size_t>(n) * 4);
   }
-  return 1.0f;
 }
 
 // R rows x V vectors of 8 channels (4: both tiles, 2: one tile) over one block of k-steps.
@@ -93,8 +93,14 @@ void panel(const PanelCall& call, TileState&) {
 
 }  // namespace
 
-const TileOps kF32Avx2 = {
-    tensor::PackedFormat::kF32, 64, pack_row, panel, avx2::store, avx2::silu, finish_nothing};
+const TileOps kF32Avx2 = {tensor::WeightType::kF32,
+                          64,
+                          no_row_scales,
+                          pack_row,
+                          panel,
+                          avx2::store,
+                          avx2::silu,
+                          finish_nothing};
 
 }  // namespace moestro::kernels::cpu
 MOESTRO_TARGET_END

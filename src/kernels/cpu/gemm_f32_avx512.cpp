@@ -9,10 +9,10 @@ namespace {
 constexpr int32_t kBlockSteps = 8;  // 16 KiB of weights: they stay in L1 while the rows pass
 constexpr int64_t kPrefetchAhead = 6144;
 
-float pack_row(const float* x, int32_t k, std::byte* dst, int64_t step_stride) {
+void pack_row(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
+              int64_t step_stride, float*) {
   for (int32_t i = 0; i < k; i += 16, dst += step_stride)
     _mm512_storeu_ps(dst, _mm512_maskz_loadu_ps(avx512::first_lanes(std::min(16, k - i)), x + i));
-  return 1.0f;
 }
 
 template <int R>
@@ -81,8 +81,14 @@ void panel(const PanelCall& call, TileState&) {
 
 }  // namespace
 
-const TileOps kF32Avx512 = {
-    tensor::PackedFormat::kF32, 64, pack_row, panel, avx512::store, avx512::silu, finish_nothing};
+const TileOps kF32Avx512 = {tensor::WeightType::kF32,
+                            64,
+                            no_row_scales,
+                            pack_row,
+                            panel,
+                            avx512::store,
+                            avx512::silu,
+                            finish_nothing};
 
 }  // namespace moestro::kernels::cpu
 MOESTRO_TARGET_END

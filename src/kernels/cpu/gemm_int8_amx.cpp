@@ -18,8 +18,9 @@ void panel(const PanelCall& call, TileState& state) {
 
 }  // namespace
 
-const TileOps kInt8Amx = {tensor::PackedFormat::kInt8,
+const TileOps kInt8Amx = {tensor::WeightType::kInt8,
                           64,
+                          one_row_scale,
                           avx512::pack_int8,
                           panel,
                           avx512::store,

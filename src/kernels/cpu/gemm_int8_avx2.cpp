@@ -35,7 +35,8 @@ __m256i quantise_8(const float* x, __m256 scale) {
   return _mm256_cvtps_epi32(q);
 }
 
-float pack_row(const float* x, int32_t k, std::byte* dst, int64_t step_stride) {
+void pack_row(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
+              int64_t step_stride, float* scales) {
   const uint32_t largest = largest_bits(x, k);
   float scale, padded[64];
   std::memcpy(&scale, &largest, 4);
@@ -62,7 +63,7 @@ float pack_row(const float* x, int32_t k, std::byte* dst, int64_t step_stride) {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + j), bytes);
     }
   }
-  return finite ? scale : std::numeric_limits<float>::quiet_NaN();
+  *scales = finite ? scale : std::numeric_limits<float>::quiet_NaN();
 }
 
 // c holds int32 sums until finish_rows.
@@ -158,8 +159,14 @@ void panel(const PanelCall& call, TileState&) {
 
 }  // namespace
 
-const TileOps kInt8Avx2 = {
-    tensor::PackedFormat::kInt8, 64, pack_row, panel, avx2::store, avx2::silu, finish_nothing};
+const TileOps kInt8Avx2 = {tensor::WeightType::kInt8,
+                           64,
+                           one_row_scale,
+                           pack_row,
+                           panel,
+                           avx2::store,
+                           avx2::silu,
+                           finish_nothing};
 
 }  // namespace moestro::kernels::cpu
 MOESTRO_TARGET_END

@@ -94,8 +94,9 @@ void int8_vnni_panel(const PanelCall& call, TileState&) {
   avx512::scale_int8_sums(call);
 }
 
-const TileOps kInt8Avx512Vnni = {tensor::PackedFormat::kInt8,
+const TileOps kInt8Avx512Vnni = {tensor::WeightType::kInt8,
                                  64,
+                                 one_row_scale,
                                  avx512::pack_int8,
                                  int8_vnni_panel,
                                  avx512::store,

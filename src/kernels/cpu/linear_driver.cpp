@@ -8,17 +8,18 @@ namespace moestro::kernels::cpu {
 namespace {
 
 constexpr int32_t kHeadRows = 64;  // rows of a head that are packed at a time
-// int32 sums of unsigned activations (up to 255) times weights (up to 128) are exact up to this k.
-constexpr int32_t kMaxInt8K = 65536;
 
-// x[rows, k] packed, rows shared out; scales [rows].
-void pack_rows(const TileOps& ops, const LinearArgs& args, int32_t k, float* scales,
-               std::byte* packed, platform::Worker& worker) {
-  const int64_t row_bytes = packed_row_bytes(ops, k);
+// x[rows, k] packed, rows shared out; scales [rows, scales_per_row].
+void pack_rows(const TileOps& ops, const LinearArgs& args, float* scales, std::byte* packed,
+               platform::Worker& worker) {
+  const tensor::PackedFormat& format = args.outputs.front().weight->format;
+  const int32_t k = args.outputs.front().weight->k;
+  const int64_t row_bytes = packed_row_bytes(ops, k), per_row = ops.scales_per_row(format, k);
   const auto [begin, end] = worker.share(args.rows);
   for (auto r = static_cast<int32_t>(begin); r < end; ++r) {
     const PackedRow at = packed_row(r, args.rows, row_bytes, ops.step_bytes);
-    scales[r] = ops.pack_row(args.x + r * args.x_stride, k, packed + at.offset, at.step_stride);
+    ops.pack_row(format, args.x + r * args.x_stride, k, packed + at.offset, at.step_stride,
+                 scales + r * per_row);
   }
 }
 
@@ -46,11 +47,11 @@ void run_panels(const TileOps& ops, const LinearArgs& args, const Panels& panels
   alignas(64) float c[kCallRows * 32];
   const tensor::PackedMatrix& w = *panels.output->weight;
   const StoreMode mode = store_mode(args.accumulate, int64_t{4} * args.rows * w.n);
-  const int64_t row_bytes = packed_row_bytes(ops, w.k);
+  const int64_t row_bytes = packed_row_bytes(ops, w.k), per_row = ops.scales_per_row(w.format, w.k);
   for (int32_t r = 0; r < args.rows; r += kCallRows) {
     const int32_t rows = std::min(kCallRows, args.rows - r);
     for (int32_t p = panels.begin; p < panels.end; ++p) {
-      ops.panel({&w, p, packed + r * row_bytes, scales + r, rows, c}, state);
+      ops.panel({&w, p, packed + r * row_bytes, scales + r * per_row, rows, c}, state);
       ops.store(c, rows, w.bias ? w.bias + p * 32 : nullptr,
                 panels.output->y + r * panels.output->y_stride + p * 32, panels.output->y_stride,
                 std::min(32, w.n - p * 32), mode);
@@ -60,6 +61,14 @@ void run_panels(const TileOps& ops, const LinearArgs& args, const Panels& panels
 
 }  // namespace
 
+std::string_view why_not_k(const tensor::PackedFormat& format, int32_t k) {
+  // int32 sums of unsigned activations (up to 255) times weights (up to 128) are exact up to this.
+  constexpr int32_t kMaxInt8K = 65536;
+  return tensor::has_compensation(format) && k > kMaxInt8K
+             ? "k above 65536 could overflow int32 sums"
+             : "";
+}
+
 int32_t panels_per_task(int64_t total_panels, int64_t panel_bytes, int num_workers) {
   constexpr int64_t kTaskBytes = 512 << 10;
   const int64_t fair = total_panels / (int64_t{8} * num_workers);
@@ -67,20 +76,23 @@ int32_t panels_per_task(int64_t total_panels, int64_t panel_bytes, int num_worke
       std::clamp<int64_t>(fair, 1, std::max<int64_t>(1, kTaskBytes / panel_bytes)));
 }
 
-bool linear_supports(const LinearShape& shape) noexcept {
-  return shape.format != tensor::PackedFormat::kInt8 || shape.k <= kMaxInt8K;
+std::string_view linear_why_not(const LinearShape& shape) noexcept {
+  return why_not_k(shape.format, shape.k);
 }
 
 int64_t linear_scratch_bytes(const TileOps& ops, const LinearShape& shape) noexcept {
-  return round_up_64(int64_t{4} * shape.max_rows) + packed_row_bytes(ops, shape.k) * shape.max_rows;
+  return round_up_64(int64_t{4} * ops.scales_per_row(shape.format, shape.k) * shape.max_rows) +
+         packed_row_bytes(ops, shape.k) * shape.max_rows;
 }
 
 void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& worker) noexcept {
   if (args.outputs.empty() || args.rows <= 0) return;
   const tensor::PackedMatrix& first = *args.outputs.front().weight;
   auto* scales = reinterpret_cast<float*>(args.scratch);
-  std::byte* packed = args.scratch + round_up_64(int64_t{4} * args.rows);
-  pack_rows(ops, args, first.k, scales, packed, worker);
+  std::byte* packed =
+      args.scratch +
+      round_up_64(int64_t{4} * ops.scales_per_row(first.format, first.k) * args.rows);
+  pack_rows(ops, args, scales, packed, worker);
   worker.barrier();
   worker.start_tickets();
   int64_t total_panels = 0, num_tasks = 0;
@@ -95,7 +107,7 @@ void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& wo
   _mm_sfence();
 }
 
-bool head_linear_supports(const HeadLinearShape&) noexcept { return true; }
+std::string_view head_linear_why_not(const HeadLinearShape&) noexcept { return ""; }
 
 int64_t head_linear_scratch_bytes(const TileOps& ops, const HeadLinearShape& shape,
                                   int num_workers) noexcept {
@@ -123,8 +135,8 @@ void head_linear_run(const TileOps& ops, const HeadLinearArgs& args,
       const int32_t rows = std::min(kHeadRows, args.rows - r0);
       for (int32_t r = 0; r < rows; ++r) {
         const PackedRow at = packed_row(r, rows, row_bytes, ops.step_bytes);
-        ops.pack_row(args.x + (r0 + r) * args.x_row_stride + h * args.x_head_stride, w.k,
-                     packed + at.offset, at.step_stride);
+        ops.pack_row(w.format, args.x + (r0 + r) * args.x_row_stride + h * args.x_head_stride, w.k,
+                     packed + at.offset, at.step_stride, nullptr);
       }
       for (int32_t p = p_begin; p < p_end; ++p) {
         ops.panel({&w, p, packed, nullptr, rows, c}, state);

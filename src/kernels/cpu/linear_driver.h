@@ -6,15 +6,18 @@
 
 namespace moestro::kernels::cpu {
 
-bool linear_supports(const LinearShape& shape) noexcept;
+std::string_view linear_why_not(const LinearShape& shape) noexcept;
 int64_t linear_scratch_bytes(const TileOps& ops, const LinearShape& shape) noexcept;
 void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& worker) noexcept;
 
-bool head_linear_supports(const HeadLinearShape& shape) noexcept;
+std::string_view head_linear_why_not(const HeadLinearShape& shape) noexcept;
 int64_t head_linear_scratch_bytes(const TileOps& ops, const HeadLinearShape& shape,
                                   int num_workers) noexcept;
 void head_linear_run(const TileOps& ops, const HeadLinearArgs& args,
                      platform::Worker& worker) noexcept;
+
+// Why int32 sums over k are not safe; empty: they are.
+std::string_view why_not_k(const tensor::PackedFormat& format, int32_t k);
 
 // Panels a task takes: small enough that the workers end together, large enough that a ticket costs
 // nothing.

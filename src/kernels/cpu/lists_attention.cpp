@@ -12,25 +12,25 @@ using platform::kAvx512Base;
 using platform::kBaseline;
 
 constexpr MlaKernel kMla[] = {
-    {"mla_bf16_amx", kAmxBf16Set, amx::mla_supports, amx::mla_scratch_bytes, amx::mla_run},
-    {"mla_avx512", kAvx512Base, avx512::mla_supports, avx512::mla_scratch_bytes, avx512::mla_run},
-    {"mla_avx2", Isa::kAvx2, avx2::mla_supports, avx2::mla_scratch_bytes, avx2::mla_run},
-    {"mla_ref", kBaseline, ref::mla_supports, ref::mla_scratch_bytes, ref::mla_run},
+    {"mla_bf16_amx", kAmxBf16Set, amx::mla_why_not, amx::mla_scratch_bytes, amx::mla_run},
+    {"mla_avx512", kAvx512Base, avx512::mla_why_not, avx512::mla_scratch_bytes, avx512::mla_run},
+    {"mla_avx2", Isa::kAvx2, avx2::mla_why_not, avx2::mla_scratch_bytes, avx2::mla_run},
+    {"mla_ref", kBaseline, ref::mla_why_not, ref::mla_scratch_bytes, ref::mla_run},
 };
 constexpr GqaKernel kGqa[] = {
-    {"gqa_bf16_amx", kAmxBf16Set, amx::gqa_supports, amx::gqa_scratch_bytes, amx::gqa_run},
-    {"gqa_avx512", kAvx512Base, avx512::gqa_supports, avx512::gqa_scratch_bytes, avx512::gqa_run},
-    {"gqa_avx2", Isa::kAvx2, avx2::gqa_supports, avx2::gqa_scratch_bytes, avx2::gqa_run},
-    {"gqa_ref", kBaseline, ref::gqa_supports, ref::gqa_scratch_bytes, ref::gqa_run},
+    {"gqa_bf16_amx", kAmxBf16Set, amx::gqa_why_not, amx::gqa_scratch_bytes, amx::gqa_run},
+    {"gqa_avx512", kAvx512Base, avx512::gqa_why_not, avx512::gqa_scratch_bytes, avx512::gqa_run},
+    {"gqa_avx2", Isa::kAvx2, avx2::gqa_why_not, avx2::gqa_scratch_bytes, avx2::gqa_run},
+    {"gqa_ref", kBaseline, ref::gqa_why_not, ref::gqa_scratch_bytes, ref::gqa_run},
 };
 constexpr SparseIndexKernel kSparseIndex[] = {
-    {"sparse_index_bf16_amx", kAmxBf16Set, amx::sparse_index_supports,
+    {"sparse_index_bf16_amx", kAmxBf16Set, amx::sparse_index_why_not,
      amx::sparse_index_scratch_bytes, amx::sparse_index_run},
-    {"sparse_index_avx512", kAvx512Base, avx512::sparse_index_supports,
+    {"sparse_index_avx512", kAvx512Base, avx512::sparse_index_why_not,
      avx512::sparse_index_scratch_bytes, avx512::sparse_index_run},
-    {"sparse_index_avx2", Isa::kAvx2, avx2::sparse_index_supports, avx2::sparse_index_scratch_bytes,
+    {"sparse_index_avx2", Isa::kAvx2, avx2::sparse_index_why_not, avx2::sparse_index_scratch_bytes,
      avx2::sparse_index_run},
-    {"sparse_index_ref", kBaseline, ref::sparse_index_supports, ref::sparse_index_scratch_bytes,
+    {"sparse_index_ref", kBaseline, ref::sparse_index_why_not, ref::sparse_index_scratch_bytes,
      ref::sparse_index_run},
 };
 constexpr RowOps kRowOps[] = {

@@ -15,13 +15,13 @@ using tensor::PackedFormat;
 
 template <const cpu::TileOps& ops>
 constexpr LinearKernel linear(std::string_view name, IsaSet needs) {
-  return {name, needs, cpu::linear_supports,
+  return {name, needs, cpu::linear_why_not,
           [](const LinearShape& s, int) noexcept { return cpu::linear_scratch_bytes(ops, s); },
           [](const LinearArgs& a, platform::Worker& w) noexcept { cpu::linear_run(ops, a, w); }};
 }
 template <const cpu::TileOps& ops>
 constexpr HeadLinearKernel head_linear(std::string_view name, IsaSet needs) {
-  return {name, needs, cpu::head_linear_supports,
+  return {name, needs, cpu::head_linear_why_not,
           [](const HeadLinearShape& s, int workers) noexcept {
             return cpu::head_linear_scratch_bytes(ops, s, workers);
           },
@@ -32,21 +32,21 @@ constexpr HeadLinearKernel head_linear(std::string_view name, IsaSet needs) {
 template <const cpu::TileOps& ops>
 constexpr ExpertMlpKernel expert_mlp(std::string_view name, IsaSet needs) {
   return {
-      name, needs, cpu::expert_mlp_supports,
+      name, needs, cpu::expert_mlp_why_not,
       [](const ExpertMlpShape& s, int workers) noexcept {
         return cpu::expert_mlp_scratch_bytes(ops, s, workers);
       },
       [](const ExpertMlpArgs& a, platform::Worker& w) noexcept { cpu::expert_mlp_run(ops, a, w); }};
 }
 constexpr LinearKernel linear_ref(std::string_view name) {
-  return {name, kBaseline, ref::linear_supports, ref::linear_scratch_bytes, ref::linear_run};
+  return {name, kBaseline, ref::linear_why_not, ref::linear_scratch_bytes, ref::linear_run};
 }
 constexpr HeadLinearKernel head_linear_ref(std::string_view name) {
-  return {name, kBaseline, ref::head_linear_supports, ref::head_linear_scratch_bytes,
+  return {name, kBaseline, ref::head_linear_why_not, ref::head_linear_scratch_bytes,
           ref::head_linear_run};
 }
 constexpr ExpertMlpKernel expert_mlp_ref(std::string_view name) {
-  return {name, kBaseline, ref::expert_mlp_supports, ref::expert_mlp_scratch_bytes,
+  return {name, kBaseline, ref::expert_mlp_why_not, ref::expert_mlp_scratch_bytes,
           ref::expert_mlp_run};
 }
 
@@ -98,42 +98,29 @@ constexpr ExpertMlpKernel kExpertMlpInt8[] = {
     expert_mlp_ref("expert_mlp_int8_ref"),
 };
 
+constexpr LinearKernel kLinearRef[] = {linear_ref("linear_ref")};
+constexpr ExpertMlpKernel kExpertMlpRef[] = {expert_mlp_ref("expert_mlp_ref")};
+
 }  // namespace
 
-std::span<const LinearKernel> linear_kernels(PackedFormat format) {
-  switch (format) {
-    case PackedFormat::kF32:
-      return kLinearF32;
-    case PackedFormat::kBf16:
-      return kLinearBf16;
-    case PackedFormat::kInt8:
-      break;
-  }
-  return kLinearInt8;
+std::span<const LinearKernel> linear_kernels(const PackedFormat& format) {
+  if (format == PackedFormat::kF32) return kLinearF32;
+  if (format == PackedFormat::kBf16) return kLinearBf16;
+  if (format == PackedFormat::kInt8) return kLinearInt8;
+  return kLinearRef;
 }
 
-std::span<const HeadLinearKernel> head_linear_kernels(PackedFormat format) {
-  switch (format) {
-    case PackedFormat::kF32:
-      return kHeadLinearF32;
-    case PackedFormat::kBf16:
-      return kHeadLinearBf16;
-    case PackedFormat::kInt8:
-      break;
-  }
+std::span<const HeadLinearKernel> head_linear_kernels(const PackedFormat& format) {
+  if (format == PackedFormat::kF32) return kHeadLinearF32;
+  if (format == PackedFormat::kBf16) return kHeadLinearBf16;
   return {};
 }
 
-std::span<const ExpertMlpKernel> expert_mlp_kernels(PackedFormat format) {
-  switch (format) {
-    case PackedFormat::kF32:
-      return kExpertMlpF32;
-    case PackedFormat::kBf16:
-      return kExpertMlpBf16;
-    case PackedFormat::kInt8:
-      break;
-  }
-  return kExpertMlpInt8;
+std::span<const ExpertMlpKernel> expert_mlp_kernels(const PackedFormat& format) {
+  if (format == PackedFormat::kF32) return kExpertMlpF32;
+  if (format == PackedFormat::kBf16) return kExpertMlpBf16;
+  if (format == PackedFormat::kInt8) return kExpertMlpInt8;
+  return kExpertMlpRef;
 }
 
 }  // namespace moestro::kernels

@@ -84,7 +84,8 @@ inline __m256i round_to_bf16(__m512 x) {
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(out, 16));
 }
 
-inline float pack_bf16(const float* x, int32_t k, std::byte* dst, int64_t step_stride) {
+inline void pack_bf16(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
+                      int64_t step_stride, float*) {
   for (int32_t i = 0; i < k; i += 32, dst += step_stride) {
     const __m512 low = _mm512_maskz_loadu_ps(first_lanes(std::min(16, k - i)), x + i);
     const __m512 high =
@@ -92,12 +93,12 @@ inline float pack_bf16(const float* x, int32_t k, std::byte* dst, int64_t step_s
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), round_to_bf16(low));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + 32), round_to_bf16(high));
   }
-  return 1.0f;
 }
 
 // q + 128, unsigned: what vpdpbusd and tdpbusd want on the activation side. Padding past k holds
 // 128, that is q = 0.
-inline float pack_int8(const float* x, int32_t k, std::byte* dst, int64_t step_stride) {
+inline void pack_int8(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
+                      int64_t step_stride, float* scale_out) {
   __m512i m = _mm512_setzero_si512();
   for (int32_t i = 0; i < k; i += 16) {
     const __m512 v = _mm512_maskz_loadu_ps(first_lanes(std::min(16, k - i)), x + i);
@@ -124,7 +125,7 @@ inline float pack_int8(const float* x, int32_t k, std::byte* dst, int64_t step_s
       _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + j), _mm512_cvtepi32_epi8(unsigned_q));
     }
   }
-  return finite ? scale : std::numeric_limits<float>::quiet_NaN();
+  *scale_out = finite ? scale : std::numeric_limits<float>::quiet_NaN();
 }
 
 // The int32 sums in call.c become scaled floats in place, rid of the 128 that the activations

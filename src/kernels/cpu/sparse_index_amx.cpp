@@ -33,7 +33,7 @@ static_assert(kIndexChunk % kBlock == 0);
 float* aligned(float* p) {
   return reinterpret_cast<float*>(aligned(reinterpret_cast<std::byte*>(p)));
 }
-bool reads_keys(DType dtype) { return dtype == DType::kBF16; }
+std::string_view why_not_keys(DType dtype) { return dtype == DType::kBF16 ? "" : kWantsBf16Kv; }
 
 struct IndexScratch {
   uint32_t* q;      // [kIndexTokens, head tiles, key steps, 16 pairs, 16 heads]

@@ -63,8 +63,8 @@ static void index_by_positions(const SparseIndexArgs& args, const IndexScratch& 
   }
 }
 
-bool sparse_index_supports(const SparseIndexShape& shape) noexcept {
-  return reads_keys(shape.kv_dtype);
+std::string_view sparse_index_why_not(const SparseIndexShape& shape) noexcept {
+  return why_not_keys(shape.kv_dtype);
 }
 
 int64_t sparse_index_scratch_bytes(const SparseIndexShape& shape, int num_workers) noexcept {

@@ -63,4 +63,6 @@ static void score_positions(const SparseIndexArgs& args, const IndexTile& tile, 
   }
 }
 
-static bool reads_keys(DType dtype) { return is_kv_dtype(dtype); }
+static std::string_view why_not_keys(DType dtype) {
+  return is_kv_dtype(dtype) ? "" : kWantsFloatKv;
+}

@@ -34,17 +34,19 @@ struct PanelCall {
   const tensor::PackedMatrix* w;
   int32_t panel;
   const std::byte* a;       // packed as above
-  const float* row_scales;  // [rows], int8 only
+  const float* row_scales;  // [rows, scales_per_row]
   int32_t rows;             // 1 .. kCallRows
   float* c;                 // [rows, 32], 64-byte aligned, overwritten
 };
 
 struct TileOps {
-  tensor::PackedFormat format;
+  tensor::WeightType weight;
   int32_t step_bytes;  // of one row of one k-step of packed activations
-  // Rounds or quantises x[k]; step s goes to dst + s * step_stride. Returns the scale (1 but for
-  // int8).
-  float (*pack_row)(const float* x, int32_t k, std::byte* dst, int64_t step_stride);
+  // Floats that pack_row writes beside a row of k values: scales, sums, whatever panel needs.
+  int32_t (*scales_per_row)(const tensor::PackedFormat& format, int32_t k);
+  // Rounds or quantises x[k] for weights of `format`; step s goes to dst + s * step_stride.
+  void (*pack_row)(const tensor::PackedFormat& format, const float* x, int32_t k, std::byte* dst,
+                   int64_t step_stride, float* scales);
   void (*panel)(const PanelCall& call, TileState& state);
   // y[r, 0..n) = or += c[r, 0..n) + bias[0..n); bias [32] or null; n <= 32.
   void (*store)(const float* c, int32_t rows, const float* bias, float* y, int64_t y_stride,
@@ -61,6 +63,8 @@ extern const TileOps kBf16Amx, kBf16Avx512Bf16, kBf16Avx2;
 extern const TileOps kInt8Amx, kInt8Avx512Vnni, kInt8Avx2;
 
 inline void finish_nothing(TileState&) {}
+inline int32_t no_row_scales(const tensor::PackedFormat&, int32_t) { return 0; }
+inline int32_t one_row_scale(const tensor::PackedFormat&, int32_t) { return 1; }
 
 // Where row `row` of a group of `rows` rows (packed in blocks) starts, and the distance between its
 // steps.
@@ -89,7 +93,7 @@ constexpr int64_t round_up_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Bytes of one packed activation row of k values.
 constexpr int64_t packed_row_bytes(const TileOps& ops, int32_t k) {
-  const int32_t per_step = tensor::values_per_step(ops.format);
+  const int32_t per_step = tensor::values_per_step(ops.weight);
   return int64_t{(k + per_step - 1) / per_step} * ops.step_bytes;
 }
 

@@ -93,7 +93,9 @@ bool is_kv_dtype(DType t) { return t == DType::kF32 || t == DType::kBF16; }
 
 }  // namespace
 
-bool mla_supports(const MlaShape& shape) noexcept { return is_kv_dtype(shape.kv_dtype); }
+std::string_view mla_why_not(const MlaShape& shape) noexcept {
+  return is_kv_dtype(shape.kv_dtype) ? "" : kWantsFloatKv;
+}
 
 int64_t mla_scratch_bytes(const MlaShape& shape, int num_workers) noexcept {
   return num_workers * worker_scratch_bytes(shape.latent, shape.max_context);
@@ -117,8 +119,9 @@ void mla_run(const MlaArgs& args, platform::Worker& worker) noexcept {
   }
 }
 
-bool gqa_supports(const GqaShape& shape) noexcept {
-  return is_kv_dtype(shape.kv_dtype) && shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0;
+std::string_view gqa_why_not(const GqaShape& shape) noexcept {
+  if (!is_kv_dtype(shape.kv_dtype)) return kWantsFloatKv;
+  return divides_heads(shape) ? "" : kWantsWholeGroups;
 }
 
 int64_t gqa_scratch_bytes(const GqaShape& shape, int num_workers) noexcept {

@@ -9,15 +9,15 @@
 
 namespace moestro::kernels::ref {
 
-bool mla_supports(const MlaShape& shape) noexcept;
+std::string_view mla_why_not(const MlaShape& shape) noexcept;
 int64_t mla_scratch_bytes(const MlaShape& shape, int num_workers) noexcept;
 void mla_run(const MlaArgs& args, platform::Worker& worker) noexcept;
 
-bool gqa_supports(const GqaShape& shape) noexcept;
+std::string_view gqa_why_not(const GqaShape& shape) noexcept;
 int64_t gqa_scratch_bytes(const GqaShape& shape, int num_workers) noexcept;
 void gqa_run(const GqaArgs& args, platform::Worker& worker) noexcept;
 
-bool sparse_index_supports(const SparseIndexShape& shape) noexcept;
+std::string_view sparse_index_why_not(const SparseIndexShape& shape) noexcept;
 int64_t sparse_index_scratch_bytes(const SparseIndexShape& shape, int num_workers) noexcept;
 void sparse_index_run(const SparseIndexArgs& args, platform::Worker& worker) noexcept;
 

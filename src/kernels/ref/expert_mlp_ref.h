@@ -4,7 +4,7 @@
 
 namespace moestro::kernels::ref {
 
-bool expert_mlp_supports(const ExpertMlpShape& shape) noexcept;
+std::string_view expert_mlp_why_not(const ExpertMlpShape& shape) noexcept;
 int64_t expert_mlp_scratch_bytes(const ExpertMlpShape& shape, int num_workers) noexcept;
 void expert_mlp_run(const ExpertMlpArgs& args, platform::Worker& worker) noexcept;
 

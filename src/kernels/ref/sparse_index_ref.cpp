@@ -52,8 +52,8 @@ float score(const SparseIndexArgs& args, int32_t token, int32_t position) {
 
 }  // namespace
 
-bool sparse_index_supports(const SparseIndexShape& shape) noexcept {
-  return shape.kv_dtype == DType::kF32 || shape.kv_dtype == DType::kBF16;
+std::string_view sparse_index_why_not(const SparseIndexShape& shape) noexcept {
+  return shape.kv_dtype == DType::kF32 || shape.kv_dtype == DType::kBF16 ? "" : kWantsFloatKv;
 }
 
 int64_t sparse_index_scratch_bytes(const SparseIndexShape& shape, int num_workers) noexcept {
