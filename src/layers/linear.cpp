@@ -54,19 +54,51 @@ void Linear::forward(StepContext& c, const float* x, int64_t x_stride, int32_t r
                c.worker);
 }
 
-LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows) {
+LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows,
+                             const std::vector<std::string>& biases) {
+  CHECK(biases.empty() || biases.size() == modules.size(), "one bias a module, or none");
   LinearGroups result;
   std::vector<std::vector<quant::ModuleSpec>> lists;
-  for (quant::ModuleSpec& m : modules) {
+  std::vector<std::vector<std::string>> bias_lists;
+  for (size_t i = 0; i < modules.size(); ++i) {
     size_t g = 0;
-    while (g < lists.size() && lists[g].front().format != m.format) ++g;
-    if (g == lists.size()) lists.emplace_back();
+    while (g < lists.size() && lists[g].front().format != modules[i].format) ++g;
+    if (g == lists.size()) {
+      lists.emplace_back();
+      bias_lists.emplace_back();
+    }
     result.places.push_back({g, lists[g].size()});
-    lists[g].push_back(std::move(m));
+    lists[g].push_back(std::move(modules[i]));
+    if (!biases.empty()) bias_lists[g].push_back(biases[i]);
   }
-  for (std::vector<quant::ModuleSpec>& list : lists)
-    result.groups.push_back(LinearSpec::make(std::move(list), max_rows));
+  for (size_t g = 0; g < lists.size(); ++g) {
+    result.groups.push_back(LinearSpec::make(std::move(lists[g]), max_rows));
+    result.groups.back().biases = std::move(bias_lists[g]);
+  }
   return result;
+}
+
+Result<GroupedLinear> GroupedLinear::load(quant::LoadContext& context, const LinearGroups& spec) {
+  GroupedLinear linear;
+  linear.places_ = spec.places;
+  for (const LinearSpec& s : spec.groups) {
+    MOESTRO_ASSIGN(Linear group, Linear::load(context, s));
+    linear.groups_.push_back(std::move(group));
+  }
+  return linear;
+}
+
+void GroupedLinear::forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows,
+                            std::span<const Linear::Output> outputs) const {
+  DCHECK(outputs.size() == places_.size(), "one output a module");
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    std::array<Linear::Output, Linear::kMaxParts> list;
+    size_t n = 0;
+    for (size_t i = 0; i < places_.size(); ++i)
+      if (places_[i].group == g) list[n++] = outputs[i];
+    groups_[g].forward(c, x, x_stride, rows, std::span<const Linear::Output>(list.data(), n));
+    c.worker.barrier();  // scratch is used again, and the outputs are read next
+  }
 }
 
 }  // namespace moestro::layers

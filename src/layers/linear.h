@@ -40,8 +40,7 @@ class Linear {
   const kernels::LinearKernel* kernel_ = nullptr;
 };
 
-// Which parts share a call: modules of equal format, in order. Fills group[i], part[i] for module
-// i.
+// Modules that share their input but may be stored in different formats: a linear call a format.
 struct LinearGroups {
   std::vector<LinearSpec> groups;
   struct Place {
@@ -49,6 +48,24 @@ struct LinearGroups {
   };
   std::vector<Place> places;  // one a module
 };
-LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows);
+// biases: as LinearSpec::biases, one a module or none at all.
+LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows,
+                             const std::vector<std::string>& biases = {});
+
+class GroupedLinear {
+ public:
+  static Result<GroupedLinear> load(quant::LoadContext& context, const LinearGroups& spec);
+  // outputs: one a module, in the order given to group_by_format. Ends with a barrier.
+  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows,
+               std::span<const Linear::Output> outputs) const;
+  void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows,
+               std::initializer_list<Linear::Output> outputs) const {
+    forward(c, x, x_stride, rows, std::span(outputs.begin(), outputs.size()));
+  }
+
+ private:
+  std::vector<Linear> groups_;
+  std::vector<LinearGroups::Place> places_;
+};
 
 }  // namespace moestro::layers

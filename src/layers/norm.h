@@ -25,6 +25,7 @@ class Norm {
     }
     return norm;
   }
+  int32_t width() const { return width_; }
   // y may be x.
   void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, float* y,
                int64_t y_stride) const {

@@ -55,12 +55,9 @@ class Mla final : public Attention {
   void project_query(StepContext& c, const Arrays& a) const;
   void rotate_query(StepContext& c, const Arrays& a) const;
   Status load_absorbed(quant::LoadContext& context);
-  void run_groups(StepContext& c, const std::vector<Linear>& groups,
-                  const std::vector<LinearGroups::Place>& places, const float* x, int64_t x_stride,
-                  int32_t rows, std::span<const Linear::Output> outputs) const;
 
   MlaSpec spec_;
-  std::vector<Linear> input_, query_;
+  GroupedLinear input_, query_;
   Norm q_a_norm_, kv_a_norm_;
   std::vector<tensor::PackedMatrix> key_heads_,
       value_heads_;  // [heads] [latent, nope], [v_dim, latent]
@@ -71,14 +68,8 @@ class Mla final : public Attention {
 Result<std::unique_ptr<Attention>> Mla::load(quant::LoadContext& context, const MlaSpec& spec) {
   auto mla = std::make_unique<Mla>();
   mla->spec_ = spec;
-  for (const LinearSpec& s : spec.input.groups) {
-    MOESTRO_ASSIGN(Linear linear, Linear::load(context, s));
-    mla->input_.push_back(std::move(linear));
-  }
-  for (const LinearSpec& s : spec.query.groups) {
-    MOESTRO_ASSIGN(Linear linear, Linear::load(context, s));
-    mla->query_.push_back(std::move(linear));
-  }
+  MOESTRO_ASSIGN(mla->input_, GroupedLinear::load(context, spec.input));
+  MOESTRO_ASSIGN(mla->query_, GroupedLinear::load(context, spec.query));
   if (spec.q_lora > 0) {
     MOESTRO_ASSIGN(mla->q_a_norm_, Norm::load(context, spec.q_a_norm));
   }
@@ -147,20 +138,6 @@ Status Mla::load_absorbed(quant::LoadContext& context) {
   return {};
 }
 
-void Mla::run_groups(StepContext& c, const std::vector<Linear>& groups,
-                     const std::vector<LinearGroups::Place>& places, const float* x,
-                     int64_t x_stride, int32_t rows,
-                     std::span<const Linear::Output> outputs) const {
-  for (size_t g = 0; g < groups.size(); ++g) {
-    std::array<Linear::Output, Linear::kMaxParts> list;
-    size_t n = 0;
-    for (size_t i = 0; i < places.size(); ++i)
-      if (places[i].group == g) list[n++] = outputs[i];
-    groups[g].forward(c, x, x_stride, rows, std::span<const Linear::Output>(list.data(), n));
-    c.worker.barrier();  // scratch is used again, and the outputs are read next
-  }
-}
-
 void Mla::project_input(StepContext& c, const float* h, const Arrays& a) const {
   const int64_t heads = spec_.heads;
   std::array<Linear::Output, 4> out;
@@ -172,8 +149,8 @@ void Mla::project_input(StepContext& c, const float* h, const Arrays& a) const {
     out[n++] = {a.index_k, spec_.indexer->dim};
     out[n++] = {a.index_w, spec_.indexer->heads};
   }
-  run_groups(c, input_, spec_.input.places, h, spec_.hidden, c.step.num_tokens,
-             std::span<const Linear::Output>(out.data(), n));
+  input_.forward(c, h, spec_.hidden, c.step.num_tokens,
+                 std::span<const Linear::Output>(out.data(), n));
 }
 
 // Row phase: latent normed, k_pe rotated, both stored; the indexer's keys likewise; q_a normed in
@@ -206,8 +183,8 @@ void Mla::project_query(StepContext& c, const Arrays& a) const {
   size_t n = 0;
   out[n++] = {a.q, heads * (spec_.nope + spec_.rope)};
   if (indexer_) out[n++] = {a.index_q, int64_t{spec_.indexer->heads} * spec_.indexer->dim};
-  run_groups(c, query_, spec_.query.places, a.q_a, spec_.q_lora, c.step.num_tokens,
-             std::span<const Linear::Output>(out.data(), n));
+  query_.forward(c, a.q_a, spec_.q_lora, c.step.num_tokens,
+                 std::span<const Linear::Output>(out.data(), n));
 }
 
 // Row phase: q_pe goes behind the place of the absorbed query and is rotated there.
