@@ -15,6 +15,19 @@ struct Layer {
   std::unique_ptr<moe::MoeLayer> experts;
 };
 
+Result<std::unique_ptr<layers::Attention>> load_attention(quant::LoadContext& context,
+                                                          const DecoderLayerSpec& layer) {
+  if (const auto* mla = std::get_if<layers::MlaSpec>(&layer.attention))
+    return layers::load_mla(context, *mla);
+  return layers::load_gqa(context, std::get<layers::GqaSpec>(layer.attention));
+}
+
+int64_t attention_workspace_floats(const DecoderLayerSpec& layer, int32_t max_tokens) {
+  if (const auto* mla = std::get_if<layers::MlaSpec>(&layer.attention))
+    return layers::mla_workspace_floats(*mla, max_tokens);
+  return layers::gqa_workspace_floats(std::get<layers::GqaSpec>(layer.attention), max_tokens);
+}
+
 // The largest scratch that any op wants.
 class ScratchSize final : public OpVisitor {
  public:
@@ -89,7 +102,7 @@ Status Decoder::load(const DecoderSpec& spec, quant::LoadContext& context) {
     Layer layer;
     MOESTRO_ASSIGN(layer.attention_norm, layers::Norm::load(context, s.attention_norm));
     MOESTRO_ASSIGN(layer.mlp_norm, layers::Norm::load(context, s.mlp_norm));
-    MOESTRO_ASSIGN(layer.attention, layers::load_mla(context, s.attention));
+    MOESTRO_ASSIGN(layer.attention, load_attention(context, s));
     if (s.dense) {
       MOESTRO_ASSIGN(layer.dense, layers::Mlp::load(context, *s.dense));
     }
@@ -194,8 +207,7 @@ int64_t DecoderArrays::lay_out(std::byte* base, const DecoderSpec& spec, int64_t
 int64_t decoder_workspace_floats(const DecoderSpec& spec) {
   int64_t floats = 0;
   for (const DecoderLayerSpec& layer : spec.layers) {
-    floats =
-        std::max(floats, layers::mla_workspace_floats(layer.attention, spec.limits_.max_tokens));
+    floats = std::max(floats, attention_workspace_floats(layer, spec.limits_.max_tokens));
     if (layer.experts)
       floats = std::max(floats,
                         moe::moe_workspace_floats(layer.experts->router, spec.limits_.max_tokens));

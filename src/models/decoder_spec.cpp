@@ -52,6 +52,14 @@ void visit_mlp(OpVisitor& v, std::string part, int32_t layer, layers::MlpSpec& m
   v.visit(site_of(std::move(part), layer, "gate + up, down", *mlp.gate.method, bytes), mlp.op);
 }
 
+void visit_attention(OpVisitor& v, int32_t layer, layers::GqaSpec& a) {
+  for (layers::LinearSpec& s : a.input.groups) v.visit(site_of("attention", layer, s), s.op);
+  v.visit(site_of("attention", layer,
+                  a.window > 0 ? format("GQA, window {}", a.window) : "GQA, causal"),
+          a.attention);
+  v.visit(site_of("attention", layer, a.output), a.output.op);
+}
+
 void visit_attention(OpVisitor& v, int32_t layer, layers::MlaSpec& a) {
   for (layers::LinearSpec& s : a.input.groups) v.visit(site_of("attention", layer, s), s.op);
   for (layers::LinearSpec& s : a.query.groups) v.visit(site_of("attention", layer, s), s.op);
@@ -74,7 +82,7 @@ void DecoderSpec::visit(OpVisitor& v) {
   for (size_t i = 0; i < layers.size(); ++i) {
     DecoderLayerSpec& layer = layers[i];
     const auto index = static_cast<int32_t>(i);
-    visit_attention(v, index, layer.attention);
+    std::visit([&](auto& attention) { visit_attention(v, index, attention); }, layer.attention);
     if (layer.dense) visit_mlp(v, "dense mlp", index, *layer.dense);
     if (layer.experts) {
       moe::MoeSpec& m = *layer.experts;

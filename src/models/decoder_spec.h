@@ -4,9 +4,11 @@
 #pragma once
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "kernels/row_ops.h"
+#include "layers/attention/gqa.h"
 #include "layers/attention/mla.h"
 #include "layers/linear.h"
 #include "layers/mlp.h"
@@ -19,7 +21,7 @@ namespace moestro::models {
 
 struct DecoderLayerSpec {
   layers::NormSpec attention_norm, mlp_norm;
-  layers::MlaSpec attention;
+  std::variant<layers::MlaSpec, layers::GqaSpec> attention;
   std::optional<layers::MlpSpec> dense;          // either a dense MLP …
   std::optional<moe::MoeSpec> experts;           // … or experts,
   std::optional<layers::MlpSpec> shared_expert;  // with this beside them

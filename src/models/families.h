@@ -6,4 +6,5 @@
 
 namespace moestro::models {
 Result<std::unique_ptr<ModelSpec>> glm_moe_dsa(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> qwen3_moe(const SpecRequest& request);
 }  // namespace moestro::models

@@ -12,6 +12,7 @@ struct Family {
 };
 constexpr Family kFamilies[] = {
     {"glm_moe_dsa", glm_moe_dsa},
+    {"qwen3_moe", qwen3_moe},
 };
 
 }  // namespace

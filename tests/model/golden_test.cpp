@@ -164,7 +164,7 @@ TEST_P(GoldenModel, Bfloat16StaysClose) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenModel,
-                         testing::Values("glm_moe_dsa", "glm_moe_dsa_shared_index"),
+                         testing::Values("glm_moe_dsa", "glm_moe_dsa_shared_index", "qwen3_moe"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace
