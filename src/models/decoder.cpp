@@ -11,8 +11,9 @@ namespace {
 struct Layer {
   layers::Norm attention_norm, mlp_norm;
   std::unique_ptr<layers::Attention> attention;
-  std::optional<layers::Mlp> dense, shared_expert;
+  std::optional<layers::Mlp> dense;
   std::unique_ptr<moe::MoeLayer> experts;
+  std::optional<layers::SharedExpert> shared_expert;
 };
 
 Result<std::unique_ptr<layers::Attention>> load_attention(quant::LoadContext& context,
@@ -110,7 +111,7 @@ Status Decoder::load(const DecoderSpec& spec, quant::LoadContext& context) {
       MOESTRO_ASSIGN(layer.experts, moe::MoeLayer::load(context, *s.experts, *dispatch_));
     }
     if (s.shared_expert) {
-      MOESTRO_ASSIGN(layer.shared_expert, layers::Mlp::load(context, *s.shared_expert));
+      MOESTRO_ASSIGN(layer.shared_expert, layers::SharedExpert::load(context, *s.shared_expert));
     }
     layers_.push_back(std::move(layer));
   }
@@ -168,7 +169,7 @@ void Decoder::run_layer(layers::StepContext& c, const Layer& layer, const kernel
                            c.worker);
   if (layer.shared_expert) {
     c.worker.barrier();
-    layer.shared_expert->forward(c, h, hidden_, tokens, x, hidden_, true);
+    layer.shared_expert->forward(c, h, x, arrays_.workspace);
   }
 }
 
@@ -211,6 +212,9 @@ int64_t decoder_workspace_floats(const DecoderSpec& spec) {
     if (layer.experts)
       floats = std::max(floats,
                         moe::moe_workspace_floats(layer.experts->router, spec.limits_.max_tokens));
+    if (layer.shared_expert)
+      floats = std::max(floats, layers::shared_expert_workspace_floats(*layer.shared_expert,
+                                                                       spec.limits_.max_tokens));
   }
   return floats;
 }

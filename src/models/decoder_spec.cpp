@@ -52,6 +52,15 @@ void visit_mlp(OpVisitor& v, std::string part, int32_t layer, layers::MlpSpec& m
   v.visit(site_of(std::move(part), layer, "gate + up, down", *mlp.gate.method, bytes), mlp.op);
 }
 
+void visit_shared_expert(OpVisitor& v, int32_t layer, layers::SharedExpertSpec& shared) {
+  if (shared.gate) {
+    OpSite gate = site_of("shared expert", layer, *shared.gate);
+    gate.activations = "float32";
+    v.visit(gate, shared.gate->op);
+  }
+  visit_mlp(v, "shared expert", layer, shared.mlp);
+}
+
 void visit_attention(OpVisitor& v, int32_t layer, layers::GqaSpec& a) {
   for (layers::LinearSpec& s : a.input.groups) v.visit(site_of("attention", layer, s), s.op);
   v.visit(site_of("attention", layer,
@@ -94,7 +103,7 @@ void DecoderSpec::visit(OpVisitor& v) {
                       *m.experts.front().gate.method, m.packed_bytes() - m.gate.packed_bytes()),
               m.expert_op);
     }
-    if (layer.shared_expert) visit_mlp(v, "shared expert", index, *layer.shared_expert);
+    if (layer.shared_expert) visit_shared_expert(v, index, *layer.shared_expert);
   }
   v.visit(site_of("head", -1, head), head.op);
 }

@@ -14,6 +14,7 @@
 #include "layers/mlp.h"
 #include "layers/norm.h"
 #include "layers/rope.h"
+#include "layers/shared_expert.h"
 #include "models/model_spec.h"
 #include "moe/moe_layer.h"
 
@@ -22,9 +23,9 @@ namespace moestro::models {
 struct DecoderLayerSpec {
   layers::NormSpec attention_norm, mlp_norm;
   std::variant<layers::MlaSpec, layers::GqaSpec> attention;
-  std::optional<layers::MlpSpec> dense;          // either a dense MLP …
-  std::optional<moe::MoeSpec> experts;           // … or experts,
-  std::optional<layers::MlpSpec> shared_expert;  // with this beside them
+  std::optional<layers::MlpSpec> dense;                   // either a dense MLP …
+  std::optional<moe::MoeSpec> experts;                    // … or experts,
+  std::optional<layers::SharedExpertSpec> shared_expert;  // with this beside them
   LayerKvWidths kv;
 };
 

@@ -6,5 +6,12 @@
 
 namespace moestro::models {
 Result<std::unique_ptr<ModelSpec>> glm_moe_dsa(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> glm4_moe(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> llama(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> minimax_m2(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> mixtral(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> olmoe(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> qwen2_moe(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> qwen3(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> qwen3_moe(const SpecRequest& request);
 }  // namespace moestro::models

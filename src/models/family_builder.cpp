@@ -89,8 +89,15 @@ Result<DecoderLayerSpec> FamilyBuilder::layer_without_attention(int32_t layer,
   const std::string block = format("{}{}", p, names.block);
   MOESTRO_ASSIGN(spec.experts, experts(block, names));
   if (config.num_shared_experts == 0) return spec;
-  MOESTRO_ASSIGN(spec.shared_expert,
+  layers::SharedExpertSpec shared;
+  MOESTRO_ASSIGN(shared.mlp,
                  mlp(format("{}{}", block, names.shared), config.shared_expert_intermediate_size));
+  if (!names.shared_gate.empty()) {
+    MOESTRO_ASSIGN(quant::ModuleSpec gate,
+                   float32_module(format("{}{}", block, names.shared_gate), 1, config.hidden_size));
+    shared.gate = layers::LinearSpec::make({std::move(gate)}, request.limits.max_tokens);
+  }
+  spec.shared_expert = std::move(shared);
   return spec;
 }
 

@@ -11,7 +11,10 @@ struct Family {
   Result<std::unique_ptr<ModelSpec>> (*make)(const SpecRequest&);
 };
 constexpr Family kFamilies[] = {
-    {"glm_moe_dsa", glm_moe_dsa},
+    {"glm4_moe", glm4_moe},   {"glm_moe_dsa", glm_moe_dsa},
+    {"llama", llama},         {"minimax_m2", minimax_m2},
+    {"mixtral", mixtral},     {"olmoe", olmoe},
+    {"qwen2_moe", qwen2_moe}, {"qwen3", qwen3},
     {"qwen3_moe", qwen3_moe},
 };
 
