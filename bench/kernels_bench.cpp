@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "ceilings.h"
 #include "kernels/expert_mlp.h"
 #include "platform/arena.h"
+#include "platform/ceilings.h"
 
 namespace moestro::bench {
 namespace {
@@ -23,6 +23,11 @@ using kernels::ExpertMlpArgs;
 using kernels::ExpertMlpKernel;
 using kernels::ExpertMlpShape;
 using platform::Buffer;
+using platform::compute_ceiling;
+using platform::read_bandwidth;
+using platform::seconds_now;
+using platform::Unit;
+using platform::unit_name;
 using tensor::PackedFormat;
 using tensor::PackedMatrix;
 
@@ -205,7 +210,7 @@ int main(int argc, char** argv) {
     if (std::strncmp(argv[i], "--workers=", 10) == 0)
       workers = std::max(1, std::atoi(argv[i] + 10));
     else if (std::strcmp(argv[i], "--cpu-time") == 0)
-      moestro::bench::use_cpu_time(true);
+      moestro::platform::use_cpu_time(true);
     else
       argv[kept++] = argv[i];
   }

@@ -55,6 +55,7 @@ constexpr VerbCode kVerbs[] = {
     {Verb::kComplete, run_complete, false},
     {Verb::kBenchLatency, run_bench_latency, true},
     {Verb::kBenchThroughput, run_bench_throughput, true},
+    {Verb::kBenchMoe, run_bench_moe, true},
     {Verb::kExplain, run_explain, false},
     {Verb::kInspect, run_inspect, false},
     {Verb::kLogits, run_logits, false},
@@ -129,7 +130,9 @@ int run(Words args) {
     if (config::verb_name(code.verb) == verb) return run_verb(code, args);
   }
   if (verb == "bench") {
-    return fail("bench", invalid_argument("which one: bench latency or bench throughput?"), false);
+    return fail("bench",
+                invalid_argument("which one: bench latency, bench throughput or bench moe?"),
+                false);
   }
   return unknown_verb(verb);
 }

@@ -11,6 +11,7 @@ Status run_chat(const config::CommandLine& line);
 Status run_complete(const config::CommandLine& line);
 Status run_bench_latency(const config::CommandLine& line);
 Status run_bench_throughput(const config::CommandLine& line);
+Status run_bench_moe(const config::CommandLine& line);
 Status run_explain(const config::CommandLine& line);
 Status run_inspect(const config::CommandLine& line);
 Status run_logits(const config::CommandLine& line);

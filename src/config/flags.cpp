@@ -21,6 +21,7 @@ constexpr VerbText kVerbs[] = {
     {Verb::kInspect, "inspect", "Show what a model directory holds", {}},
     {Verb::kBenchLatency, "bench latency", "Time one batch from prompt to last token", {}},
     {Verb::kBenchThroughput, "bench throughput", "Time many requests", {}},
+    {Verb::kBenchMoe, "bench moe", "Time one MoE layer against the machine's ceilings", {}},
     {Verb::kLogits, "logits", "Write the logits of given prompts to a file", {}},
     {Verb::kPerplexity, "perplexity", "Perplexity over windows of tokens", {}},
     {Verb::kRunBatch,

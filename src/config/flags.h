@@ -21,6 +21,7 @@ enum class Verb : uint8_t {
   kComplete,
   kBenchLatency,
   kBenchThroughput,
+  kBenchMoe,
   kExplain,
   kInspect,
   kLogits,
@@ -30,7 +31,7 @@ enum class Verb : uint8_t {
   kBenchServe,
   kBenchStartup,
 };
-inline constexpr int kNumVerbs = 12;
+inline constexpr int kNumVerbs = 13;
 
 struct VerbSet {
   uint32_t bits = 0;

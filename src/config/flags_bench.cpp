@@ -302,7 +302,7 @@ constexpr Flag kBench[] = {
         .on(Verb::kBenchLatency),
     honoured("--output-json", kText, "", "File to write the result to as JSON",
              MOESTRO_FIELD(bench.output_json))
-        .on(kBenchVerbs | kBenchStartupVerb)
+        .on(kBenchVerbs | kBenchStartupVerb | Verb::kBenchMoe)
         .common(),
     no_effect("--disable-detokenize", kSwitch, "false", "Leave out turning ids into text",
               "benchmarks never do")
@@ -358,6 +358,40 @@ constexpr Flag kBench[] = {
     refused("--prefix-repetition-output-len", kInt, "", "Output tokens, prefix_repetition",
             kNoDataSet)
         .on(Verb::kBenchThroughput),
+    honoured("--shape", kText, "qwen3-30b-a3b", "Model whose MoE layer is timed",
+             MOESTRO_FIELD(bench.moe_shape))
+        .ours()
+        .choices("glm-5|deepseek-v3|qwen3-30b-a3b|glm-4.5-air|mixtral-8x7b|gpt-oss-120b")
+        .on(Verb::kBenchMoe)
+        .common(),
+    honoured("--tokens", kIntCsv, "1,8,32,128,512,2048", "Tokens a step, one row of the table each",
+             MOESTRO_FIELD(bench.moe_tokens))
+        .ours()
+        .range(1, 16384)
+        .on(Verb::kBenchMoe)
+        .common(),
+    honoured("--scheme", kCsv, "int8",
+             "Schemes of the weights: f32, bf16, int8, int8-block, fp8, fp8-block, int4-g32, "
+             "int4-g64, int4-g128, w4a8-g128, mxfp4, nvfp4",
+             MOESTRO_FIELD(bench.moe_schemes))
+        .ours()
+        .on(Verb::kBenchMoe)
+        .common(),
+    honoured("--device", kText, "cpu", "What computes", MOESTRO_FIELD(bench.moe_device))
+        .ours()
+        .choices("cpu|cuda")
+        .on(Verb::kBenchMoe)
+        .common(),
+    honoured("--all-kernels", kSwitch, "false",
+             "Time every kernel that can run, interleaved, not only the planned one",
+             MOESTRO_FIELD(bench.moe_all_kernels))
+        .ours()
+        .on(Verb::kBenchMoe)
+        .common(),
+    honoured("--num-iters", kInt, "15", "Measured runs of each row", MOESTRO_FIELD(bench.moe_iters))
+        .at_least(3)
+        .common()
+        .on(Verb::kBenchMoe),
     refused("--num-iters-cold", kInt, "3", "Cold start iterations", kNoStartup)
         .on(Verb::kBenchStartup),
     refused("--num-iters-warmup", kInt, "1", "Warm-up iterations", kNoStartup)

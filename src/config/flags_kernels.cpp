@@ -13,11 +13,13 @@ constexpr Flag kKernel[] = {
              "all this processor has",
              MOESTRO_FIELD(moe.isa))
         .ours()
+        .on(kEngineVerbs | Verb::kBenchMoe)
         .common(),
     honoured("--kernel", kAppend, "",
              "OP=NAME: use this kernel for the op, or fail; explain lists both; may be given again",
              MOESTRO_FIELD(moe.kernels))
         .ours()
+        .on(kEngineVerbs | Verb::kBenchMoe)
         .common(),
     honoured("--strict", kPair, "false",
              "Fail where the plan would take something else than what was asked for",

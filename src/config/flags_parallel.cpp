@@ -11,10 +11,12 @@ constexpr Flag kParallel[] = {
              "Threads that compute; unset: one for each processor this process may use",
              MOESTRO_FIELD(parallel.threads))
         .ours()
+        .on(kEngineVerbs | Verb::kBenchMoe)
         .range(1, 1024)
         .common(),
     honoured("--pin-threads", kPair, "true", "Bind each of them to a processor",
              MOESTRO_FIELD(parallel.pin_threads))
+        .on(kEngineVerbs | Verb::kBenchMoe)
         .ours(),
     no_effect("--distributed-executor-backend", kText, "",
               "How workers are started: one process, multiprocessing, Ray, external launcher, or a "

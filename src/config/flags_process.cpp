@@ -76,7 +76,9 @@ constexpr Flag kProcess[] = {
 
 }  // namespace
 
-FlagGroup general_flags() { return {"general", "General", kModelVerbs, kGeneral}; }
+FlagGroup general_flags() {
+  return {"general", "General", kModelVerbs | Verb::kBenchMoe, kGeneral};
+}
 FlagGroup process_flags() { return {"process", "Process", kServeVerbs, kProcess}; }
 
 }  // namespace moestro::config

@@ -128,8 +128,16 @@ void append_wrapped(std::string& out, std::string_view head,
   out += line + "\n";
 }
 
+bool takes_model(Verb verb) {
+  for (const FlagGroup& group : flag_groups())
+    for (const Flag& flag : group.flags)
+      if (flag.name() == "MODEL" && verbs_of(group, flag).contains(verb)) return true;
+  return false;
+}
+
 std::string usage_line(Verb verb) {
-  std::string line = format("Usage: moestro {} [MODEL] [flags]\n", verb_name(verb));
+  std::string line =
+      format("Usage: moestro {}{} [flags]\n", verb_name(verb), takes_model(verb) ? " [MODEL]" : "");
   return line + std::string(verb_summary(verb)) + ".\n";
 }
 

@@ -143,6 +143,12 @@ struct BenchOptions {
   double random_range_ratio = 0;
   int64_t random_prefix_len = 0;
   std::optional<std::string> output_json;  // result file
+  // bench moe
+  std::string moe_shape = "qwen3-30b-a3b", moe_device = "cpu";
+  std::vector<int64_t> moe_tokens{1, 8, 32, 128, 512, 2048};
+  std::vector<std::string> moe_schemes{"int8"};
+  bool moe_all_kernels = false;
+  int64_t moe_iters = 15;
 };
 
 // logits, perplexity, explain, inspect.

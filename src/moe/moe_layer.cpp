@@ -38,6 +38,21 @@ Result<std::unique_ptr<MoeLayer>> MoeLayer::load(quant::LoadContext& context, co
   return layer;
 }
 
+std::unique_ptr<MoeLayer> MoeLayer::of_packed(const MoeSpec& spec, const tensor::PackedMatrix& gate,
+                                              const float* bias,
+                                              std::vector<tensor::PackedMatrix> gate_up,
+                                              std::vector<tensor::PackedMatrix> down,
+                                              Dispatch& dispatch) {
+  auto layer = std::make_unique<MoeLayer>();
+  layer->spec_ = spec;
+  layer->dispatch_ = &dispatch;
+  layer->gate_ = gate;
+  layer->bias_ = bias;
+  layer->gate_up_ = std::move(gate_up);
+  layer->down_ = std::move(down);
+  return layer;
+}
+
 int64_t moe_workspace_floats(const RouterSpec& router, int32_t max_tokens) {
   return aligned(int64_t{max_tokens} * router.num_experts) +
          2 * aligned(int64_t{max_tokens} * router.top_k);

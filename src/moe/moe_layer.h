@@ -40,6 +40,13 @@ class MoeLayer {
   // dispatch: shared by the layers of one model, outlives them.
   static Result<std::unique_ptr<MoeLayer>> load(quant::LoadContext& context, const MoeSpec& spec,
                                                 Dispatch& dispatch);
+  // The same of matrices that somebody else packed and keeps; for benchmarks. bias: null or
+  // [num_experts].
+  static std::unique_ptr<MoeLayer> of_packed(const MoeSpec& spec, const tensor::PackedMatrix& gate,
+                                             const float* bias,
+                                             std::vector<tensor::PackedMatrix> gate_up,
+                                             std::vector<tensor::PackedMatrix> down,
+                                             Dispatch& dispatch);
   // out += sum of the chosen experts. x: [tokens, hidden]; scratch as for kernels. Does not end
   // with a barrier.
   void forward(const float* x, int64_t x_stride, int32_t tokens, float* out, int64_t out_stride,

@@ -86,9 +86,26 @@ class CommandLine(Case):
     def test_wrong_command_lines_exit_2(self):
         self.fails(2, "did you mean serve?", "serv")
         self.fails(2, "did you mean --max-model-len?", "serve", "--max-modle-len", "5")
-        self.fails(2, "bench latency or bench throughput", "bench")
+        self.fails(2, "bench latency, bench throughput or bench moe", "bench")
         self.fails(2, "--input", "logits", GOLDEN)
         self.fails(2, "--help=nonsense", "serve", "--help=nonsense")
+
+    def test_bench_moe(self):
+        self.fails(1, "no such kernel can run panel32-int8", "bench", "moe", "--kernel", "expert_mlp=foo")
+        self.fails(2, "there are f32, bf16", "bench", "moe", "--scheme", "int9")
+        self.fails(2, "0 is out of range", "bench", "moe", "--tokens", "0")
+        self.assertNotIn("MODEL", self.ok("bench", "moe", "--help").splitlines()[0])
+        result = self.json_line("bench", "moe", "--tokens", "1,3", "--num-iters", "3", "--log-level", "warning")
+        self.assertEqual([row["tokens"] for row in result["rows"]], [1, 3])
+        for row in result["rows"]:
+            self.assertTrue(row["kernel"].startswith("expert_mlp_int8_"))
+            self.assertGreater(row["us"], 0)
+            self.assertLess(row["rel_error"], 1e-5)
+            # Eight experts a token, at least the eight of one token, of 4.7 MB each.
+            self.assertGreater(row["weight_bytes"], 8 * 4.7e6)
+            self.assertLess(row["weight_bytes"], 8 * row["tokens"] * 4.8e6 + 2e6)
+        self.assertGreater(result["ceilings"]["read_gbs"], 0)
+        self.assertIn(result["slow_phase"], (True, False))
 
     def test_what_is_absent_says_why(self):
         self.fails(1, "bench serve is not built", "bench", "serve")

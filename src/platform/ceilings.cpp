@@ -1,4 +1,4 @@
-#include "ceilings.h"
+#include "platform/ceilings.h"
 
 #include <immintrin.h>
 
@@ -10,13 +10,12 @@
 #include "platform/amx_tile.h"
 #include "platform/target.h"
 
-namespace moestro::bench {
+namespace moestro::platform {
 namespace {
 
 clockid_t clock_used = CLOCK_MONOTONIC;
 
-double median_seconds(platform::Gang& gang, int repeats,
-                      const std::function<void(platform::Worker&)>& work) {
+double median_seconds(Gang& gang, int repeats, const std::function<void(Worker&)>& work) {
   std::vector<double> seconds;
   for (int i = 0; i < repeats; ++i) {
     const double start = seconds_now();
@@ -110,37 +109,37 @@ namespace {
 template <bool int8>
 int64_t spin_amx(int64_t rounds) {
   alignas(64) static const std::byte zeros[1024] = {};
-  platform::TileConfig config;
+  TileConfig config;
   for (int t = 0; t < 8; ++t) config.set(t, 16);
-  platform::load_tile_config(config);
-  platform::load_tile<4>(zeros, 64);
-  platform::load_tile<5>(zeros, 64);
-  platform::load_tile<6>(zeros, 64);
-  platform::load_tile<7>(zeros, 64);
-  platform::zero_tile<0>();
-  platform::zero_tile<1>();
-  platform::zero_tile<2>();
-  platform::zero_tile<3>();
+  load_tile_config(config);
+  load_tile<4>(zeros, 64);
+  load_tile<5>(zeros, 64);
+  load_tile<6>(zeros, 64);
+  load_tile<7>(zeros, 64);
+  zero_tile<0>();
+  zero_tile<1>();
+  zero_tile<2>();
+  zero_tile<3>();
   for (int64_t r = 0; r < rounds; ++r) {
     if constexpr (int8) {
-      platform::dot_u8s8<0, 4, 6>();
-      platform::dot_u8s8<1, 4, 7>();
-      platform::dot_u8s8<2, 5, 6>();
-      platform::dot_u8s8<3, 5, 7>();
+      dot_u8s8<0, 4, 6>();
+      dot_u8s8<1, 4, 7>();
+      dot_u8s8<2, 5, 6>();
+      dot_u8s8<3, 5, 7>();
     } else {
-      platform::dot_bf16<0, 4, 6>();
-      platform::dot_bf16<1, 4, 7>();
-      platform::dot_bf16<2, 5, 6>();
-      platform::dot_bf16<3, 5, 7>();
+      dot_bf16<0, 4, 6>();
+      dot_bf16<1, 4, 7>();
+      dot_bf16<2, 5, 6>();
+      dot_bf16<3, 5, 7>();
     }
   }
-  platform::release_tiles();
+  release_tiles();
   return rounds * 4 * 2 * 16 * 16 * (int8 ? 64 : 32);
 }
 
 struct UnitEntry {
   const char* name;
-  platform::IsaSet needs;
+  IsaSet needs;
   int64_t (*spin)(int64_t rounds);
   int64_t rounds;  // about 20 ms
 };
@@ -148,19 +147,19 @@ struct UnitEntry {
 UnitEntry entry(Unit unit) {
   switch (unit) {
     case Unit::kAmxInt8:
-      return {"amx int8", platform::kAmxInt8Set, spin_amx<true>, 800'000};
+      return {"amx int8", kAmxInt8Set, spin_amx<true>, 800'000};
     case Unit::kAmxBf16:
-      return {"amx bf16", platform::kAmxBf16Set, spin_amx<false>, 800'000};
+      return {"amx bf16", kAmxBf16Set, spin_amx<false>, 800'000};
     case Unit::kVnni512:
-      return {"avx512 vnni", platform::kAvx512VnniSet, spin_vnni, 8'000'000};
+      return {"avx512 vnni", kAvx512VnniSet, spin_vnni, 8'000'000};
     case Unit::kFma512:
-      return {"avx512 fma", platform::kAvx512VnniSet, spin_fma_avx512, 8'000'000};
+      return {"avx512 fma", kAvx512VnniSet, spin_fma_avx512, 8'000'000};
     case Unit::kInt8Avx2:
-      return {"avx2 int8", platform::Isa::kAvx2, spin_int8_avx2, 6'000'000};
+      return {"avx2 int8", Isa::kAvx2, spin_int8_avx2, 6'000'000};
     case Unit::kFmaAvx2:
       break;
   }
-  return {"avx2 fma", platform::Isa::kAvx2, spin_fma_avx2, 10'000'000};
+  return {"avx2 fma", Isa::kAvx2, spin_fma_avx2, 10'000'000};
 }
 
 }  // namespace
@@ -173,9 +172,9 @@ double seconds_now() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-double read_bandwidth(platform::Gang& gang, const std::byte* data, size_t bytes, int repeats) {
-  if (!platform::detect_isa().contains(platform::Isa::kAvx2)) return 0;
-  const double seconds = median_seconds(gang, repeats, [&](platform::Worker& worker) {
+double read_bandwidth(Gang& gang, const std::byte* data, size_t bytes, int repeats) {
+  if (!detect_isa().contains(Isa::kAvx2)) return 0;
+  const double seconds = median_seconds(gang, repeats, [&](Worker& worker) {
     const auto [begin, end] = worker.share(static_cast<int64_t>(bytes), 4096);
     sink = read_all(data + begin, static_cast<size_t>(end - begin));
   });
@@ -184,12 +183,12 @@ double read_bandwidth(platform::Gang& gang, const std::byte* data, size_t bytes,
 
 const char* unit_name(Unit unit) { return entry(unit).name; }
 
-double compute_ceiling(platform::Gang& gang, Unit unit) {
+double compute_ceiling(Gang& gang, Unit unit) {
   const UnitEntry e = entry(unit);
-  if (!platform::detect_isa().contains(e.needs)) return 0;
+  if (!detect_isa().contains(e.needs)) return 0;
   const double one = static_cast<double>(e.spin(1));
-  const double seconds = median_seconds(gang, 5, [&](platform::Worker&) { e.spin(e.rounds); });
+  const double seconds = median_seconds(gang, 5, [&](Worker&) { e.spin(e.rounds); });
   return one * static_cast<double>(e.rounds) * gang.num_workers() / seconds;
 }
 
-}  // namespace moestro::bench
+}  // namespace moestro::platform
