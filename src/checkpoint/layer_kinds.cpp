@@ -84,9 +84,10 @@ void read_moe_layers(KeyReader& r, const ModelFamily& family, ModelConfig& c) {
 bool slides_by_default(KeyReader& r, const ModelFamily& family, int32_t layer) {
   if (family.model_type == "gpt_oss") return layer % 2 == 0;
   if (family.model_type == "mixtral") return true;
-  // Qwen: layers from max_window_layers on.
-  return r.boolean("use_sliding_window", false) &&
-         layer >= r.integer("max_window_layers", 28, 0, kMaxLayers);
+  if (!r.boolean("use_sliding_window", false)) return false;
+  if (family.model_type == "qwen3_moe") return true;
+  // Other Qwen: layers from max_window_layers on.
+  return layer >= r.integer("max_window_layers", 28, 0, kMaxLayers);
 }
 
 void read_attention_kinds(KeyReader& r, const ModelFamily& family, ModelConfig& c) {

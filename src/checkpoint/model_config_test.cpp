@@ -298,6 +298,11 @@ TEST(ModelConfig, SlidingWindows) {
           R"({"model_type":"qwen3","sliding_window":8,"use_sliding_window":true,"max_window_layers":2})")
           ->attention_kinds,
       ElementsAre(kFull, kFull, kSliding, kSliding));
+  EXPECT_THAT(
+      parse_grouped(
+          R"({"model_type":"qwen3_moe","sliding_window":8,"use_sliding_window":true,"max_window_layers":2})")
+          ->attention_kinds,
+      Each(kSliding));
   const auto off =
       parse_grouped(R"({"model_type":"qwen3","sliding_window":8,"use_sliding_window":false})");
   EXPECT_THAT(off->attention_kinds, Each(kFull));

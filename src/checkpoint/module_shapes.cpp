@@ -70,7 +70,7 @@ std::optional<LinearShape> grouped_query(const ModelConfig& c, std::string_view 
   if (name == "o_proj")
     return LinearShape{h, q,
                        c.attention_bias && (is(c, "llama") || is(c, "gpt_oss") || is(c, "qwen3") ||
-                                            is(c, "qwen3_moe"))};
+                                            is(c, "qwen3_moe") || is(c, "olmoe"))};
   return std::nullopt;
 }
 

@@ -173,7 +173,8 @@ class Plan(Case):
         self.assertEqual(found["model_type"], "glm_moe_dsa")
         self.assertTrue(found["runnable"])
         self.assertIn("glm_moe_dsa", self.ok("inspect", GOLDEN))
-        self.assertFalse(self.json_line("inspect", ROOT / "tests/golden/mixtral")["runnable"])
+        self.assertTrue(self.json_line("inspect", ROOT / "tests/golden/mixtral")["runnable"])
+        self.assertFalse(self.json_line("inspect", ROOT / "models/shapes/Mixtral-8x7B")["runnable"])  # no weights
 
 
 class Results(Case):
