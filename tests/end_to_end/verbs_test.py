@@ -13,7 +13,7 @@ import unittest
 import moestro_process as moestro
 from moestro_process import FAST, ROOT, Server, run, set_program
 
-GOLDENS = [ROOT / "tests/golden" / name for name in ("glm_moe_dsa", "glm_moe_dsa_shared_index")]
+GOLDENS = [ROOT / "tests/golden" / name for name in ("glm_moe_dsa", "glm_moe_dsa_shared_index", "qwen3_moe_mixed")]
 DEMO_GOLDEN = ROOT / "../shared/demo-model/checkpoint/golden.json"
 ABSOLUTE, DIVERGENCE = 2e-3, 1e-5  # of one logit; nats, mean over a prompt's rows
 

@@ -21,8 +21,11 @@ constexpr float kInvariance = 1e-4f;    // any two ways to compute the same floa
 constexpr struct {
   const char* model;
   double kl;
-} kBf16ReferenceKl[] = {{"glm_moe_dsa", 2.284e-1}, {"glm_moe_dsa_shared_index", 2.863e-1},
-                        {"glm4_moe", 1.347e-2},    {"minimax_m2", 5.169e-2}};
+} kBf16ReferenceKl[] = {{"glm_moe_dsa", 2.284e-1},
+                        {"glm_moe_dsa_shared_index", 2.863e-1},
+                        {"olmoe", 5.050e-3},
+                        {"glm4_moe", 1.347e-2},
+                        {"minimax_m2", 5.169e-2}};
 
 struct Golden {
   std::string directory;

@@ -90,6 +90,24 @@ TEST_F(PlanTest, ForcedKernelIsTakenOrRefusedByName) {
               HasSubstr("expected op=name"));
 }
 
+TEST(PlanOfGroupedQueries, NamesTheAttentionAndCountsItsCache) {
+  const auto runner =
+      ModelRunner::open(std::string(MOESTRO_SOURCE_DIR) + "/tests/golden/qwen3_moe_mixed", {});
+  ASSERT_TRUE(runner.ok()) << runner.status().message();
+  const plan::Plan& p = runner.value()->plan();
+  int found = 0;
+  for (const plan::PlanEntry& e : p.entries) {
+    if (e.op != "gqa") continue;
+    ++found;
+    EXPECT_EQ(e.name, "GQA, window 24");
+    EXPECT_EQ(e.shape, "4 heads, 2 key/value heads of 16");
+    EXPECT_EQ(e.layers, (std::vector<int32_t>{0, 1, 2, 3}));
+    EXPECT_GE(e.candidates.size(), 2u);
+  }
+  EXPECT_EQ(found, 1);
+  EXPECT_EQ(p.kv_bytes_per_token, 4 * 2 * (2 * 16) * 4);  // layers, key and value, widths, float32
+}
+
 TEST_F(PlanTest, IdFollowsTheContent) {
   const std::string a = make({.isa = platform::detect_isa()}).value().id,
                     b = make({.isa = platform::detect_isa()}).value().id;
