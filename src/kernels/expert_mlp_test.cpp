@@ -3,11 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <numeric>
 
-#include "kernels/matrix_for_test.h"
+#include "kernels/expectation_for_test.h"
 
 namespace moestro::kernels {
 namespace {
@@ -60,58 +59,54 @@ Rows route(int32_t tokens, int32_t experts, int32_t top_k, std::mt19937& rng) {
   return rows;
 }
 
-std::vector<double> round_values(PackedFormat format, const std::vector<float>& x) {
-  std::vector<double> out(x.begin(), x.end());
-  if (format == PackedFormat::kBf16)
-    for (size_t i = 0; i < x.size(); ++i) out[i] = to_float(to_bf16(x[i]));
-  if (format == PackedFormat::kInt8) {
-    float largest = 0;
-    for (const float v : x) largest = std::max(largest, std::fabs(v));
-    const float scale = largest / 127.0f;
-    for (size_t i = 0; i < x.size(); ++i)
-      out[i] =
-          scale > 0 ? double{scale} * std::clamp(std::nearbyint(x[i] / scale), -127.0f, 127.0f) : 0;
-  }
-  return out;
+// silu(gate) * up and how far a kernel's may be off. silu's slope is at most 1.1; its exp and
+// division add a few units in the last place, and stay at their ends far out.
+Expected silu_mul(const Expected& gate, const Expected& up) {
+  const double g = gate.value, silu = g / (1 + std::exp(-g));
+  const double away = 1.1 * gate.bound + 1e-6 * std::fabs(silu) + std::fabs(g) * 1e-37;
+  return {silu * up.value,
+          away * (std::fabs(up.value) + up.bound) + std::fabs(silu) * up.bound + 1e-40};
 }
 
-double plain_dot(const TestWeights& w, int32_t channel, const std::vector<double>& x) {
-  double sum = 0;
-  for (int32_t i = 0; i < w.k; ++i)
-    sum +=
-        x[static_cast<size_t>(i)] *
-        w.stored[static_cast<size_t>(channel) * static_cast<size_t>(w.k) + static_cast<size_t>(i)];
-  return sum * w.scale_of(channel) + w.bias_of(channel);
+Expected with_bias(Expected e, float bias) {
+  e.value += bias;
+  if (bias != 0) e.bound += 2e-7 * (std::fabs(bias) + std::fabs(e.value));
+  return e;
 }
 
-// y = down(act(gate x) * up x) of one row by plain loops over the source weights.
-std::vector<double> expected_row(const Experts& ex, size_t e, const float* x) {
-  const PackedFormat format = ex.gate[e].format;
-  const std::vector<double> in = round_values(format, {x, x + ex.hidden});
+// y = down(act(gate x) * up x) of one row by plain loops over the source weights. An intermediate
+// value that lies within its own bound of a rounding boundary may fall on the other side: the bound
+// of an output counts that step.
+std::vector<Expected> expected_row(const Experts& ex, size_t e, const float* x,
+                                   std::string_view kernel) {
+  const RoundedRow in = round_row(ex.gate[e].format, x, ex.hidden);
   std::vector<float> h;
+  std::vector<double> error;
   for (int32_t i = 0; i < ex.intermediate; ++i) {
-    const double g = plain_dot(ex.gate[e], i, in);
-    h.push_back(static_cast<float>(g / (1 + std::exp(-g)) * plain_dot(ex.up[e], i, in)));
+    const Expected v =
+        silu_mul(with_bias(expected_dot(ex.gate[e], i, in, kernel), ex.gate[e].bias_of(i)),
+                 with_bias(expected_dot(ex.up[e], i, in, kernel), ex.up[e].bias_of(i)));
+    h.push_back(static_cast<float>(v.value));
+    error.push_back(v.bound + 1e-7 * std::fabs(v.value));
   }
-  const std::vector<double> hidden = round_values(format, h);
-  std::vector<double> y;
-  for (int32_t c = 0; c < ex.hidden; ++c) y.push_back(plain_dot(ex.down[e], c, hidden));
+  const RoundedRow hidden = round_row(ex.down[e].format, h.data(), ex.intermediate, error.data());
+  std::vector<Expected> y;
+  for (int32_t c = 0; c < ex.hidden; ++c)
+    y.push_back(with_bias(expected_dot(ex.down[e], c, hidden, kernel), ex.down[e].bias_of(c)));
   return y;
 }
-
-// Relative to the row's largest output. int8 and bf16: an intermediate value that lies within float
-// rounding of a rounding boundary may fall on the other side, which moves an output by at most one
-// step of one product.
-double tolerance(PackedFormat f) { return f == PackedFormat::kF32 ? 1e-5 : 4e-3; }
 
 struct MlpCase {
   PackedFormat format;
   const ExpertMlpKernel* kernel;
+  friend void PrintTo(const MlpCase& c, std::ostream* out) {
+    *out << c.kernel->name << " " << format_label(c.format);
+  }
 };
 
 std::vector<MlpCase> mlp_cases() {
   std::vector<MlpCase> cases;
-  for (const PackedFormat f : {PackedFormat::kF32, PackedFormat::kBf16, PackedFormat::kInt8})
+  for (const PackedFormat& f : test_formats())
     for (const ExpertMlpKernel& k : expert_mlp_kernels(f)) cases.push_back({f, &k});
   return cases;
 }
@@ -122,7 +117,11 @@ class ExpertMlp : public testing::TestWithParam<MlpCase> {
     if (!platform::detect_isa().contains(GetParam().kernel->needs))
       GTEST_SKIP() << "this processor lacks "
                    << platform::isa_names(GetParam().kernel->needs - platform::detect_isa());
+    if (const auto reason = GetParam().kernel->why_not({GetParam().format, 64, 512, 8, 1024, 512});
+        !reason.empty())
+      GTEST_SKIP() << reason;
   }
+  bool is_reference() const { return GetParam().kernel->name.ends_with("_ref"); }
   // y [rows, hidden + 3]; the caller gives what y holds before.
   void run(const Experts& ex, const Rows& rows, bool identity, const std::vector<float>& x,
            int64_t x_stride, int32_t tokens, int workers, bool accumulate, std::vector<float>& y) {
@@ -166,35 +165,36 @@ class ExpertMlp : public testing::TestWithParam<MlpCase> {
     size_t e = 0;
     for (int32_t r = 0; r < rows.total(); ++r) {
       while (rows.offsets[e + 1] <= r) ++e;
-      const auto expected =
-          expected_row(ex, e, x.data() + rows.token[static_cast<size_t>(r)] * x_stride);
-      double largest = 0;
-      for (const double v : expected) largest = std::max(largest, std::fabs(v));
+      const auto expected = expected_row(
+          ex, e, x.data() + rows.token[static_cast<size_t>(r)] * x_stride, GetParam().kernel->name);
       const float* out = y.data() + r * y_stride;
-      for (int32_t c = 0; c < hidden; ++c)
-        ASSERT_NEAR(out[c], expected[static_cast<size_t>(c)] + (accumulate ? 0.5 : 0.0),
-                    tolerance(GetParam().format) * (largest + 0.1))
-            << "row " << r << " channel " << c;
+      for (int32_t c = 0; c < hidden; ++c) {
+        const Expected v = with_bias(expected[static_cast<size_t>(c)], accumulate ? 0.5f : 0.0f);
+        ASSERT_NEAR(out[c], v.value, v.bound) << "row " << r << " channel " << c;
+      }
       for (int i = 0; i < 3; ++i) ASSERT_EQ(out[hidden + i], 0.5f) << "wrote past the row";
     }
   }
 };
 
 TEST_P(ExpertMlp, EqualsPlainLoopsOverTokenCounts) {
-  for (const int32_t tokens : {0, 1, 2, 3, 4, 5, 16, 33}) check(tokens, 6, 3, 96, 48, 2);
+  for (const int32_t tokens : {0, 1, 2, 4, 5, 16, 33})
+    if (!is_reference() || tokens < 3) check(tokens, 6, 3, 96, 48, 2);
 }
 
 TEST_P(ExpertMlp, OddShapes) {
   check(7, 3, 2, 70, 33, 1);
-  check(7, 3, 2, 33, 70, 2);
   check(1, 4, 4, 130, 17, 3);
-  check(40, 2, 2, 200, 100, 3);
+  if (is_reference()) return;
+  check(7, 3, 2, 33, 70, 2);
+  check(20, 2, 2, 200, 140, 3);
 }
 
 TEST_P(ExpertMlp, ManyRowsOfOneExpertAndManyEmptyExperts) {
+  check(2, 40, 2, 64, 32, 2);
+  if (is_reference()) return;
   check(100, 1, 1, 64, 32, 2, false, false, true);  // dense MLP: identity rows, row_token null
   check(300, 1, 1, 64, 32, 3, false, false, true);
-  check(2, 40, 2, 64, 32, 2);
   for (const int workers : {1, 2, 3})
     check(60, 12, 3, 64, 32, workers);  // an expert's last task packs its rows
 }
@@ -202,14 +202,14 @@ TEST_P(ExpertMlp, ManyRowsOfOneExpertAndManyEmptyExperts) {
 TEST_P(ExpertMlp, BiasAccumulateAndWorkers) {
   for (const int workers : {1, 2, 3}) {
     check(1, 5, 3, 80, 40, workers, true, true);
-    check(20, 5, 3, 80, 40, workers, true, true);
+    if (!is_reference()) check(20, 5, 3, 80, 40, workers, true, true);
   }
 }
 
 // The same token gives the same bits whatever runs beside it.
 TEST_P(ExpertMlp, ResultsDoNotDependOnCompanyOrWorkers) {
   std::mt19937 rng(9);
-  const int32_t hidden = 160, intermediate = 80, experts = 4, tokens = 60;
+  const int32_t hidden = 160, intermediate = 80, experts = 4, tokens = is_reference() ? 9 : 60;
   const Experts ex(GetParam().format, experts, hidden, intermediate, false, rng);
   const Rows rows = route(tokens, experts, 3, rng);
   const std::vector<float> x = random_floats(static_cast<size_t>(hidden * tokens), rng);
@@ -217,7 +217,7 @@ TEST_P(ExpertMlp, ResultsDoNotDependOnCompanyOrWorkers) {
   std::vector<float> all(static_cast<size_t>(y_stride * rows.total()) + 1);
   run(ex, rows, false, x, hidden, tokens, 1, false, all);
   for (const int workers : {1, 2})
-    for (const int32_t token : {0, 17, 59}) {
+    for (const int32_t token : {0, tokens / 3, tokens - 1}) {
       Rows own{{0}, {}};
       std::vector<int32_t> source;
       for (int32_t e = 0; e < experts; ++e) {
@@ -256,22 +256,22 @@ TEST_P(ExpertMlp, ExtremeTokensStayInTheirOwnRows) {
   for (int32_t r = 0; r < rows.total(); ++r) {
     while (rows.offsets[e + 1] <= r) ++e;
     const int32_t token = rows.token[static_cast<size_t>(r)];
-    const auto expected = expected_row(ex, e, x.data() + token * hidden);
-    double largest = 0;
-    for (const double v : expected) largest = std::max(largest, std::fabs(v));
+    const auto expected = expected_row(ex, e, x.data() + token * hidden, GetParam().kernel->name);
     for (int32_t c = 0; c < hidden; ++c) {
       const float v = y[static_cast<size_t>(r * (hidden + 3) + c)];
       if (token == 5 || token == 6)
         ASSERT_FALSE(std::isfinite(v)) << token;
       else
-        ASSERT_NEAR(v, expected[static_cast<size_t>(c)], tolerance(GetParam().format) * largest)
+        ASSERT_NEAR(v, expected[static_cast<size_t>(c)].value,
+                    expected[static_cast<size_t>(c)].bound)
             << token;
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, ExpertMlp, testing::ValuesIn(mlp_cases()),
-                         [](const auto& info) { return std::string(info.param.kernel->name); });
+INSTANTIATE_TEST_SUITE_P(Kernels, ExpertMlp, testing::ValuesIn(mlp_cases()), [](const auto& info) {
+  return std::string(info.param.kernel->name) + "__" + format_label(info.param.format);
+});
 
 }  // namespace
 }  // namespace moestro::kernels
