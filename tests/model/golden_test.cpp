@@ -158,6 +158,13 @@ TEST_P(GoldenModel, Float32LogitsDoNotDependOnHowTheyAreComputed) {
   }
 }
 
+TEST_P(GoldenModel, StepsWithoutTokensChangeNothing) {
+  const auto runner = open({.workers = 2});
+  const auto before = runner->logits(golden_.prompts);
+  runner->idle_step();
+  EXPECT_EQ(max_difference(golden_, before, runner->logits(golden_.prompts), runner->vocab()), 0);
+}
+
 TEST_P(GoldenModel, Bfloat16StaysClose) {
   const auto runner = open({.compute = DType::kBF16, .kv = DType::kBF16});
   const double kl = mean_kl(golden_, runner->logits(golden_.prompts), runner->vocab());

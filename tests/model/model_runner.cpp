@@ -141,6 +141,11 @@ std::vector<std::vector<float>> ModelRunner::logits(
   return all;
 }
 
+void ModelRunner::idle_step() {
+  std::vector<std::vector<float>> rows;
+  step({}, {}, rows);
+}
+
 std::vector<int32_t> ModelRunner::greedy(const std::vector<int32_t>& prompt, int32_t n) {
   Sequence s{.ids = prompt};
   std::vector<int32_t> out;

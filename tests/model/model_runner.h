@@ -33,6 +33,8 @@ class ModelRunner {
   std::vector<std::vector<float>> logits(const std::vector<std::vector<int32_t>>& prompts);
   // Greedy continuation, n tokens.
   std::vector<int32_t> greedy(const std::vector<int32_t>& prompt, int32_t n);
+  // A step without tokens, as an idle rank takes it.
+  void idle_step();
   int32_t vocab() const { return model_->vocab_size(); }
   const plan::Plan& plan() const { return plan_; }
 
