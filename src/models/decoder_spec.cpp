@@ -13,29 +13,34 @@ std::string_view short_name(std::string_view module) {
   return dot == std::string_view::npos ? module : module.substr(dot + 1);
 }
 
-OpSite site_of(std::string part, int32_t layer, const layers::LinearSpec& spec) {
+void add_substitution(OpSite& site, const quant::ModuleSpec& m) {
+  auto& list = site.substitutions;
+  if (!m.substitution.empty() && std::find(list.begin(), list.end(), m.substitution) == list.end())
+    list.push_back(m.substitution);
+}
+
+// module: stands for the scheme of all.
+OpSite site_of(std::string part, int32_t layer, std::string name, const quant::ModuleSpec& module,
+               int64_t bytes) {
   OpSite site{.part = std::move(part),
-              .name = {},
+              .name = std::move(name),
               .layer = layer,
-              .scheme = std::string(spec.parts.front().method->name()),
-              .weights = std::string(spec.parts.front().method->weights()),
-              .activations = std::string(spec.parts.front().method->activations())};
-  for (const quant::ModuleSpec& p : spec.parts) {
-    site.name += format("{}{}", site.name.empty() ? "" : " + ", short_name(p.module));
-    site.weight_bytes += p.packed_bytes();
-  }
+              .scheme = std::string(module.method->name()),
+              .weights = module.weights,
+              .activations = module.activations,
+              .weight_bytes = bytes};
+  add_substitution(site, module);
   return site;
 }
 
-OpSite site_of(std::string part, int32_t layer, std::string name, const quant::QuantMethod& method,
-               int64_t bytes) {
-  return {.part = std::move(part),
-          .name = std::move(name),
-          .layer = layer,
-          .scheme = std::string(method.name()),
-          .weights = std::string(method.weights()),
-          .activations = std::string(method.activations()),
-          .weight_bytes = bytes};
+OpSite site_of(std::string part, int32_t layer, const layers::LinearSpec& spec) {
+  OpSite site = site_of(std::move(part), layer, "", spec.parts.front(), 0);
+  for (const quant::ModuleSpec& p : spec.parts) {
+    site.name += format("{}{}", site.name.empty() ? "" : " + ", short_name(p.module));
+    site.weight_bytes += p.packed_bytes();
+    add_substitution(site, p);
+  }
+  return site;
 }
 
 OpSite site_of(std::string part, int32_t layer, std::string name) {
@@ -49,7 +54,10 @@ OpSite site_of(std::string part, int32_t layer, std::string name) {
 
 void visit_mlp(OpVisitor& v, std::string part, int32_t layer, layers::MlpSpec& mlp) {
   const int64_t bytes = mlp.gate.packed_bytes() + mlp.up.packed_bytes() + mlp.down.packed_bytes();
-  v.visit(site_of(std::move(part), layer, "gate + up, down", *mlp.gate.method, bytes), mlp.op);
+  OpSite site = site_of(std::move(part), layer, "gate + up, down", mlp.gate, bytes);
+  add_substitution(site, mlp.up);
+  add_substitution(site, mlp.down);
+  v.visit(site, mlp.op);
 }
 
 void visit_shared_expert(OpVisitor& v, int32_t layer, layers::SharedExpertSpec& shared) {
@@ -72,7 +80,7 @@ void visit_attention(OpVisitor& v, int32_t layer, layers::GqaSpec& a) {
 void visit_attention(OpVisitor& v, int32_t layer, layers::MlaSpec& a) {
   for (layers::LinearSpec& s : a.input.groups) v.visit(site_of("attention", layer, s), s.op);
   for (layers::LinearSpec& s : a.query.groups) v.visit(site_of("attention", layer, s), s.op);
-  OpSite absorbed = site_of("attention", layer, "kv_b_proj (absorbed into queries)", *a.kv_b.method,
+  OpSite absorbed = site_of("attention", layer, "kv_b_proj (absorbed into queries)", a.kv_b,
                             a.head_matrix_bytes() / 2);
   absorbed.activations = "compute type";  // multiplied in float whatever its storage
   v.visit(absorbed, a.absorb_key);
@@ -95,13 +103,15 @@ void DecoderSpec::visit(OpVisitor& v) {
     if (layer.dense) visit_mlp(v, "dense mlp", index, *layer.dense);
     if (layer.experts) {
       moe::MoeSpec& m = *layer.experts;
-      OpSite gate = site_of("router", index, "gate", *m.gate.method, m.gate.packed_bytes());
+      OpSite gate = site_of("router", index, "gate", m.gate, m.gate.packed_bytes());
       gate.activations = "float32";
       v.visit(gate, m.gate_op);
-      v.visit(site_of("experts", index,
-                      format("{} experts, top {}", m.router.num_experts, m.router.top_k),
-                      *m.experts.front().gate.method, m.packed_bytes() - m.gate.packed_bytes()),
-              m.expert_op);
+      OpSite site = site_of("experts", index,
+                            format("{} experts, top {}", m.router.num_experts, m.router.top_k),
+                            m.experts.front().gate, m.packed_bytes() - m.gate.packed_bytes());
+      for (const moe::ExpertModules& e : m.experts)
+        for (const quant::ModuleSpec* x : {&e.gate, &e.up, &e.down}) add_substitution(site, *x);
+      v.visit(site, m.expert_op);
     }
     if (layer.shared_expert) visit_shared_expert(v, index, *layer.shared_expert);
   }

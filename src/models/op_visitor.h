@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "kernels/op_choice.h"
 #include "kernels/row_ops.h"
@@ -19,6 +20,9 @@ struct OpSite {
   std::string scheme;                // quant method, "" when no weight
   std::string weights, activations;  // of the scheme, in words
   int64_t weight_bytes = 0;          // packed, resident
+  // What its modules do otherwise than the checkpoint says (quant::ModuleSpec::substitution), each
+  // text once.
+  std::vector<std::string> substitutions = {};
 };
 
 class OpVisitor {

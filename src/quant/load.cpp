@@ -49,7 +49,10 @@ Result<ModuleSpec> make_module(const checkpoint::WeightSource& source,
                     .method = method,
                     .format = method->packed_format(compute),
                     .n = n,
-                    .k = k};
+                    .k = k,
+                    .weights = std::string(method->weights()),
+                    .activations = std::string(method->activations()),
+                    .substitution = {}};
 }
 
 Result<tensor::PackedMatrix> load_matrix(LoadContext& context, const ModuleSpec& m) {

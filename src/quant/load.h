@@ -35,6 +35,11 @@ struct ModuleSpec {
   const QuantMethod* method = nullptr;
   tensor::PackedFormat format = tensor::PackedFormat::kF32;
   int32_t n = 0, k = 0;
+  // In words, for explain: "int4, groups of 128"; "int8 per token, dynamic".
+  std::string weights, activations;
+  // Where it does not run as the checkpoint says: "asked -> got, because why; cost: what". The same
+  // text for every module that this happens to for the same reason. Empty: it runs as stored.
+  std::string substitution;
   int64_t packed_bytes() const { return tensor::packed_bytes(format, n, k); }
 };
 Result<ModuleSpec> make_module(const checkpoint::WeightSource& source,
