@@ -3,8 +3,9 @@
 //
 // Tiles 0..3 hold results (rows 0-15 and 16-31 of a block x both channel tiles), 4 and 5
 // activations, 6 and 7 weights. Four products need 4 KiB of operands, 64 bytes a cycle, and L2
-// gives 48: so k is split into pieces whose weights (32 KiB) stay in L1 while all row blocks pass;
-// results wait in c between pieces. A sum's order is that of k either way.
+// gives 48: so k is split into pieces whose weights (32 KiB) stay in L1 while all row blocks pass,
+// whose activations are loaded past L1; results wait in c between pieces. A sum's order is that of
+// k either way.
 #pragma once
 #include <immintrin.h>
 
@@ -50,24 +51,34 @@ inline void dot() {
     platform::dot_bf16<c, a, b>();
 }
 
+// Brings the weights that follow to L2, a bit every step.
+class Prefetch {
+ public:
+  Prefetch(const PanelCall& call, int64_t steps)
+      : at_(reinterpret_cast<const char*>(call.next)),
+        end_(at_ + call.next_bytes),
+        per_step_((call.next_bytes / std::max<int64_t>(1, steps) + 63) / 64 * 64) {}
+  void step() {
+    for (const char* stop = std::min(at_ + per_step_, end_); at_ < stop; at_ += 64)
+      _mm_prefetch(at_, _MM_HINT_T1);
+  }
+
+ private:
+  const char *at_, *end_;
+  int64_t per_step_;
+};
+
 struct Piece {
   const std::byte* w;
   const std::byte* a;
-  int32_t steps, rows;     // rows of the block
-  float* c;                // [rows, 32]
-  bool first;              // c is to be overwritten
-  const char* next;        // weights to bring to L2 meanwhile, prefetch_bytes a step
-  int64_t prefetch_bytes;  // a multiple of 64
+  int32_t steps, rows;  // rows of the block
+  float* c;             // [rows, 32]
+  bool first;           // c is to be overwritten
 };
-
-inline void prefetch(const Piece& p, int32_t step) {
-  const char* at = p.next + step * p.prefetch_bytes;
-  for (int64_t i = 0; i < p.prefetch_bytes; i += 64) _mm_prefetch(at + i, _MM_HINT_T1);
-}
 
 // Results stay in the tiles while a block's piece is summed: 16 < rows <= 32.
 template <bool int8>
-inline void multiply_32(const Piece& p) {
+inline void multiply_32(const Piece& p, Prefetch& prefetch) {
   using namespace platform;
   float* c = p.c;
   if (p.first) {
@@ -83,13 +94,13 @@ inline void multiply_32(const Piece& p) {
   }
   const std::byte *w = p.w, *a = p.a;
   for (int32_t s = 0; s < p.steps; ++s, w += tensor::kKStepBytes, a += p.rows * 64) {
-    prefetch(p, s);
+    prefetch.step();
     load_tile<6>(w, 64);
-    load_tile<4>(a, 64);
+    stream_tile<4>(a, 64);
     dot<int8, 0, 4, 6>();
     load_tile<7>(w + 1024, 64);
     dot<int8, 1, 4, 7>();
-    load_tile<5>(a + 1024, 64);
+    stream_tile<5>(a + 1024, 64);
     dot<int8, 2, 5, 6>();
     dot<int8, 3, 5, 7>();
   }
@@ -101,7 +112,7 @@ inline void multiply_32(const Piece& p) {
 
 // rows <= 16.
 template <bool int8>
-inline void multiply_16(const Piece& p) {
+inline void multiply_16(const Piece& p, Prefetch& prefetch) {
   using namespace platform;
   if (p.first) {
     zero_tile<0>();
@@ -112,7 +123,7 @@ inline void multiply_16(const Piece& p) {
   }
   const std::byte *w = p.w, *a = p.a;
   for (int32_t s = 0; s < p.steps; ++s, w += tensor::kKStepBytes, a += p.rows * 64) {
-    prefetch(p, s);
+    prefetch.step();
     load_tile<4>(a, 64);
     load_tile<6>(w, 64);
     dot<int8, 0, 4, 6>();
@@ -129,12 +140,9 @@ inline void panel_sums(const PanelCall& call, TileState& state) {
   const int32_t k_steps = call.w->k_steps(), blocks = (call.rows + kBlockRows - 1) / kBlockRows;
   const int32_t piece_steps = blocks == 1 ? k_steps : kPieceSteps;
   const std::byte* w = call.w->panel(call.panel);
-  // While the blocks pass over a piece, the same piece of the panel that follows is fetched.
-  const int64_t prefetch_bytes = (tensor::kKStepBytes / blocks + 63) / 64 * 64;
+  Prefetch prefetch(call, int64_t{k_steps} * blocks);
   for (int32_t s = 0; s < k_steps; s += piece_steps) {
     const int32_t steps = std::min(piece_steps, k_steps - s);
-    const auto* next =
-        reinterpret_cast<const char*>(w + call.w->panel_bytes() + s * tensor::kKStepBytes);
     for (int32_t b = 0; b < blocks; ++b) {
       const int32_t rows = std::min(kBlockRows, call.rows - b * kBlockRows);
       const Piece piece = {w + s * tensor::kKStepBytes,
@@ -142,14 +150,12 @@ inline void panel_sums(const PanelCall& call, TileState& state) {
                            steps,
                            rows,
                            call.c + b * kBlockRows * 32,
-                           s == 0,
-                           next + b * steps * prefetch_bytes,
-                           prefetch_bytes};
+                           s == 0};
       configure(state, rows);
       if (rows > 16)
-        multiply_32<int8>(piece);
+        multiply_32<int8>(piece, prefetch);
       else
-        multiply_16<int8>(piece);
+        multiply_16<int8>(piece, prefetch);
     }
   }
 }

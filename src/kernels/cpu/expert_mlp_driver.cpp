@@ -77,6 +77,9 @@ class Run {
     own_h_ = rows_ <= kPrivateRows;
     // With many experts the work after one is done does not hold the others up.
     last_packs_h_ = !own_h_ && num_active_ >= 4 * worker.count();
+    // With still more, and none much longer than others, nobody waits for the last of them.
+    whole_experts_ = gather_ && !own_h_ && num_active_ >= 16 * worker.count() &&
+                     int64_t{4} * longest_ * worker.count() <= rows_;
     gate_up_tasks_ = tasks_of(args.gate_up.front());
     down_tasks_ = tasks_of(args.down.front());
   }
@@ -88,17 +91,10 @@ class Run {
     else
       pack_rows();
     worker_.barrier();
-    if (gather_) {
-      gather_rows();
-      worker_.barrier();
-    }
-    gate_up();
-    worker_.barrier();
-    if (!own_h_ && !last_packs_h_) {
-      pack_h();
-      worker_.barrier();
-    }
-    down();
+    if (whole_experts_)
+      whole_experts();
+    else
+      phases();
     ops_.finish(state_);
     _mm_sfence();
   }
@@ -110,6 +106,71 @@ class Run {
   template <class T>
   T* at(int64_t offset) const {
     return reinterpret_cast<T*>(args_.scratch + offset);
+  }
+
+  void phases() {
+    if (gather_) {
+      gather_rows();
+      worker_.barrier();
+    }
+    gate_up();
+    worker_.barrier();
+    if (!own_h_ && !last_packs_h_) {
+      pack_h();
+      worker_.barrier();
+    }
+    down();
+  }
+
+  // Some packed rows of one expert and their scales.
+  struct Operand {
+    const std::byte* a;
+    const float* scales;
+    int32_t rows;
+    int64_t row_bytes, per_row;
+  };
+  struct Weights {
+    const std::byte* at = nullptr;
+    int64_t bytes = 0;
+  };
+  static Weights panel_of(const tensor::PackedMatrix& w, int32_t p) {
+    return {w.panel(p), w.panel_bytes()};
+  }
+
+  // Multiplies panels [begin, end) of w; done(first row, rows, panel) takes each result from c_.
+  // `after` is what this worker reads then.
+  template <class Done>
+  void multiply(const tensor::PackedMatrix& w, int32_t begin, int32_t end, const Operand& x,
+                Weights after, Done done) {
+    for (int32_t r = 0; r < x.rows; r += kCallRows) {
+      const int32_t rows = std::min(kCallRows, x.rows - r);
+      for (int32_t p = begin; p < end; ++p) {
+        const Weights next = p + 1 < end              ? panel_of(w, p + 1)
+                             : r + kCallRows < x.rows ? panel_of(w, begin)
+                                                      : after;
+        ops_.panel(
+            {&w, p, x.a + r * x.row_bytes, x.scales + r * x.per_row, rows, c_, next.at, next.bytes},
+            state_);
+        done(r, rows, p);
+      }
+    }
+  }
+  void multiply_gate_up(size_t e, int32_t begin, int32_t end, const Operand& x, float* h,
+                        Weights after) {
+    const tensor::PackedMatrix& w = args_.gate_up[e];
+    multiply(w, begin, end, x, after, [&](int32_t r, int32_t rows, int32_t p) {
+      ops_.silu(c_, rows, w.bias ? w.bias + p * 32 : nullptr, h + r * layout_.h_stride + p * 16,
+                layout_.h_stride);
+    });
+  }
+  void multiply_down(size_t e, int32_t begin, int32_t end, const Operand& h, Weights after) {
+    const tensor::PackedMatrix& w = args_.down[e];
+    const StoreMode mode = store_mode(args_.accumulate, int64_t{4} * rows_ * hidden_);
+    float* y = args_.y + first(e) * args_.y_stride;
+    multiply(w, begin, end, h, after, [&](int32_t r, int32_t rows, int32_t p) {
+      ops_.store(c_, rows, w.bias ? w.bias + p * 32 : nullptr, y + r * args_.y_stride + p * 32,
+                 args_.y_stride, std::min(32, w.n - p * 32), mode);
+    });
   }
 
   struct Tasks {
@@ -173,18 +234,56 @@ class Run {
     });
   }
 
+  // Copies the packed token of row r to its place.
+  void gather_row(int32_t r, std::byte* to, int64_t step_stride, float* scales) const {
+    const int64_t token = token_of(r);
+    std::copy_n(at<float>(layout_.token_scales) + token * layout_.x_per_row, layout_.x_per_row,
+                scales);
+    const std::byte* from = at<std::byte>(layout_.tokens + token * layout_.x_row);
+    for (int64_t i = 0; i < layout_.x_row; i += ops_.step_bytes, to += step_stride)
+      std::memcpy(to, from + i, static_cast<size_t>(ops_.step_bytes));
+  }
+
   void gather_rows() {
-    const auto* token_scales = at<float>(layout_.token_scales);
-    auto* scales = at<float>(layout_.x_scales);
     each_row(layout_.x_row, [&](int32_t r, const PackedRow& place) {
-      const int64_t token = token_of(r);
-      std::copy_n(token_scales + token * layout_.x_per_row, layout_.x_per_row,
-                  scales + r * layout_.x_per_row);
-      const std::byte* from = at<std::byte>(layout_.tokens + token * layout_.x_row);
-      std::byte* to = at<std::byte>(layout_.x + place.offset);
-      for (int64_t i = 0; i < layout_.x_row; i += ops_.step_bytes, to += place.step_stride)
-        std::memcpy(to, from + i, static_cast<size_t>(ops_.step_bytes));
+      gather_row(r, at<std::byte>(layout_.x + place.offset), place.step_stride,
+                 at<float>(layout_.x_scales) + r * layout_.x_per_row);
     });
+  }
+
+  // Everything of one expert by one worker, in buffers that stay in its caches: slices of those
+  // that the other way fills for all rows.
+  void whole_experts() {
+    const int64_t slice = int64_t{worker_.index()} * longest_;
+    std::byte *x = at<std::byte>(layout_.x + slice * layout_.x_row),
+              *packed = at<std::byte>(layout_.h_packed + slice * layout_.h_row);
+    float *x_scales = at<float>(layout_.x_scales) + slice * layout_.x_per_row,
+          *h_scales = at<float>(layout_.h_scales) + slice * layout_.h_per_row,
+          *h = at<float>(layout_.h) + slice * layout_.h_stride;
+    const auto* order = at<int32_t>(layout_.order);
+    worker_.start_tickets();
+    for (int64_t task = worker_.take_ticket(); task < num_active_;) {
+      const auto e = static_cast<size_t>(order[task]);
+      const int32_t rows = count(e);
+      for (int32_t i = 0; i < rows; ++i) {
+        const PackedRow place = packed_row(i, rows, layout_.x_row, ops_.step_bytes);
+        gather_row(first(e) + i, x + place.offset, place.step_stride,
+                   x_scales + i * layout_.x_per_row);
+      }
+      multiply_gate_up(e, 0, gate_up_tasks_.panels,
+                       {x, x_scales, rows, layout_.x_row, layout_.x_per_row}, h,
+                       panel_of(args_.down[e], 0));
+      for (int32_t i = 0; i < rows; ++i) {
+        const PackedRow place = packed_row(i, rows, layout_.h_row, ops_.step_bytes);
+        ops_.pack_row(args_.down[e].format, h + i * layout_.h_stride, intermediate_,
+                      packed + place.offset, place.step_stride, h_scales + i * layout_.h_per_row);
+      }
+      task = worker_.take_ticket();  // now: so that its first weights are fetched in time
+      multiply_down(
+          e, 0, down_tasks_.panels, {packed, h_scales, rows, layout_.h_row, layout_.h_per_row},
+          task < num_active_ ? panel_of(args_.gate_up[static_cast<size_t>(order[task])], 0)
+                             : Weights{});
+    }
   }
 
   void pack_h_row(int32_t r, const PackedRow& place) {
@@ -223,22 +322,14 @@ class Run {
 
   void gate_up() {
     each_task(gate_up_tasks_, [&](size_t e, int32_t p_begin, int32_t p_end) {
-      const tensor::PackedMatrix& w = args_.gate_up[e];
       const std::byte* a = at<std::byte>(layout_.x + first(e) * layout_.x_row);
       const float* scales = at<float>(layout_.x_scales) + first(e) * layout_.x_per_row;
       if (by_token_ && !gather_) {  // the only row of this expert is its token
         a = at<std::byte>(layout_.tokens + token_of(first(e)) * layout_.x_row);
         scales = at<float>(layout_.token_scales) + token_of(first(e)) * layout_.x_per_row;
       }
-      for (int32_t r = 0; r < count(e); r += kCallRows) {
-        const int32_t rows = std::min(kCallRows, count(e) - r);
-        float* h = at<float>(layout_.h) + (first(e) + r) * layout_.h_stride;
-        for (int32_t p = p_begin; p < p_end; ++p) {
-          ops_.panel({&w, p, a + r * layout_.x_row, scales + r * layout_.x_per_row, rows, c_},
-                     state_);
-          ops_.silu(c_, rows, w.bias ? w.bias + p * 32 : nullptr, h + p * 16, layout_.h_stride);
-        }
-      }
+      multiply_gate_up(e, p_begin, p_end, {a, scales, count(e), layout_.x_row, layout_.x_per_row},
+                       at<float>(layout_.h) + first(e) * layout_.h_stride, {});
       if (last_packs_h_) finish_gate_up_task(e);
     });
   }
@@ -266,22 +357,12 @@ class Run {
     const std::byte* packed = own_h_ ? own_packed() : at<std::byte>(layout_.h_packed);
     const float* all_scales =
         at<float>(own_h_ ? layout_.own + layout_.own_bytes * worker_.index() : layout_.h_scales);
-    const StoreMode mode = store_mode(args_.accumulate, int64_t{4} * rows_ * hidden_);
     each_task(down_tasks_, [&](size_t e, int32_t p_begin, int32_t p_end) {
-      const tensor::PackedMatrix& w = args_.down[e];
       if (own_h_) pack_own_h(e);
-      const std::byte* a = packed + first(e) * layout_.h_row;
-      const float* scales = all_scales + first(e) * layout_.h_per_row;
-      for (int32_t r = 0; r < count(e); r += kCallRows) {
-        const int32_t rows = std::min(kCallRows, count(e) - r);
-        float* y = args_.y + (first(e) + r) * args_.y_stride;
-        for (int32_t p = p_begin; p < p_end; ++p) {
-          ops_.panel({&w, p, a + r * layout_.h_row, scales + r * layout_.h_per_row, rows, c_},
-                     state_);
-          ops_.store(c_, rows, w.bias ? w.bias + p * 32 : nullptr, y + p * 32, args_.y_stride,
-                     std::min(32, w.n - p * 32), mode);
-        }
-      }
+      multiply_down(e, p_begin, p_end,
+                    {packed + first(e) * layout_.h_row, all_scales + first(e) * layout_.h_per_row,
+                     count(e), layout_.h_row, layout_.h_per_row},
+                    {});
     });
   }
 
@@ -291,7 +372,8 @@ class Run {
   const int32_t rows_, hidden_, intermediate_;
   const Layout layout_;
   int32_t num_active_ = 0, longest_ = 0;
-  bool by_token_ = false, gather_ = false, own_h_ = false, last_packs_h_ = false;
+  bool by_token_ = false, gather_ = false, own_h_ = false, last_packs_h_ = false,
+       whole_experts_ = false;
   Tasks gate_up_tasks_{}, down_tasks_{};
   uint64_t own_packed_rows_ = 0;
   TileState state_;

@@ -51,7 +51,10 @@ void run_panels(const TileOps& ops, const LinearArgs& args, const Panels& panels
   for (int32_t r = 0; r < args.rows; r += kCallRows) {
     const int32_t rows = std::min(kCallRows, args.rows - r);
     for (int32_t p = panels.begin; p < panels.end; ++p) {
-      ops.panel({&w, p, packed + r * row_bytes, scales + r * per_row, rows, c}, state);
+      const bool more = p + 1 < panels.end;
+      ops.panel({&w, p, packed + r * row_bytes, scales + r * per_row, rows, c,
+                 more ? w.panel(p + 1) : nullptr, more ? w.panel_bytes() : 0},
+                state);
       ops.store(c, rows, w.bias ? w.bias + p * 32 : nullptr,
                 panels.output->y + r * panels.output->y_stride + p * 32, panels.output->y_stride,
                 std::min(32, w.n - p * 32), mode);

@@ -37,6 +37,9 @@ struct PanelCall {
   const float* row_scales;  // [rows, scales_per_row]
   int32_t rows;             // 1 .. kCallRows
   float* c;                 // [rows, 32], 64-byte aligned, overwritten
+  // Weights that this worker reads next, to be fetched meanwhile; null: not known.
+  const std::byte* next = nullptr;
+  int64_t next_bytes = 0;
 };
 
 struct TileOps {
