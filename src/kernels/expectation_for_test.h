@@ -6,8 +6,8 @@
 // |x| (|w| + 8 group scales) where four-bit codes meet float activations, as kernels multiply the
 // unsigned code and subtract the zero point's share; kernels that round scaled weights to
 // bfloat16 (linear.h) 2^-8. Integer sums over all of k are exact up to the multiplication by their
-// scales, 3e-7 of the result. Below that: activations under
-// 2^-100 may count as zero, float units may flush results under 1e-37, and a product of two
+// scales, 3e-7 of the result (and what the expectation's own sum is off). Below that: activations
+// under 2^-100 may count as zero, float units may flush results under 1e-37, and a product of two
 // scales is rounded to float, which matters where it is subnormal.
 #pragma once
 #include <cfloat>
@@ -122,7 +122,7 @@ inline Expected expected_dot(const TestWeights& w, int32_t channel, const Rounde
   double sum = 0, magnitude = 0, weights = 0, products = 0, from_errors = 0;
   for (int32_t i = 0; i < w.k; ++i) {
     const auto at = static_cast<size_t>(i);
-    const double stored = w.stored_at(channel, i), scale = w.scale_at(channel, i);
+    const auto [stored, scale] = w.values()[w.at(channel, i)];
     const double weight = stored * scale;
     sum += x.value[at] * weight;
     magnitude += std::fabs(x.value[at]) * (std::fabs(weight) + (unsigned_codes ? 8 * scale : 0));
@@ -134,8 +134,8 @@ inline Expected expected_dot(const TestWeights& w, int32_t channel, const Rounde
   const double rest =
       (floats || w.format.activation == tensor::ActivationType::kBf16 ? weights * 0x1p-100 : 0) +
       products * 0x1p-148 + (floats ? 1e-37 : 1e-42);
-  const double rounding =
-      is_exact(w.format) ? 3e-7 * std::fabs(sum) : relative_bound(w.format, kernel) * magnitude;
+  const double rounding = is_exact(w.format) ? 3e-7 * std::fabs(sum) + 1e-14 * magnitude
+                                             : relative_bound(w.format, kernel) * magnitude;
   return {sum, rounding + rest + from_errors};
 }
 

@@ -146,11 +146,23 @@ struct TestWeights {
         return floats[at(channel, i)];
     }
   }
+  // stored_at and scale_at of all [n, k]; once asked for, the weights do not change any more.
+  struct Value {
+    double stored, scale;
+  };
+  const std::vector<Value>& values() const {
+    if (values_.empty())
+      for (int32_t c = 0; c < n; ++c)
+        for (int32_t i = 0; i < k; ++i) values_.push_back({stored_at(c, i), scale_at(c, i)});
+    return values_;
+  }
   float bias_of(int32_t channel) const {
     return bias.empty() ? 0.0f : bias[static_cast<size_t>(channel)];
   }
 
  private:
+  mutable std::vector<Value> values_;
+
   uint8_t random_code(std::mt19937& rng) const {
     auto v = static_cast<uint8_t>(rng() >> 8);
     if (tensor::bits_of(format.weight) == 4) return v & 15;

@@ -10,18 +10,6 @@ namespace {
 constexpr int32_t kBlockSteps = 8;
 constexpr int32_t kStepBytes = 128;  // 32 float32 of a row
 
-// Round to nearest even at bit 16; NaN stays NaN (as tensor/numeric.h).
-__m256 round_to_bf16(__m256 x) {
-  const __m256i u = _mm256_castps_si256(x);
-  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
-  __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
-  const __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
-  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-  rounded = _mm256_blendv_epi8(rounded, quiet, nan);
-  return _mm256_castsi256_ps(
-      _mm256_and_si256(rounded, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
-}
-
 void pack_row(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
               int64_t step_stride, float*) {
   alignas(32) float padded[32];
@@ -33,7 +21,8 @@ void pack_row(const tensor::PackedFormat&, const float* x, int32_t k, std::byte*
       from = padded;
     }
     for (int j = 0; j < 32; j += 8)
-      _mm256_storeu_ps(reinterpret_cast<float*>(dst) + j, round_to_bf16(_mm256_loadu_ps(from + j)));
+      _mm256_storeu_ps(reinterpret_cast<float*>(dst) + j,
+                       avx2::round_to_bf16(_mm256_loadu_ps(from + j)));
   }
 }
 
@@ -48,7 +37,7 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
     for (int v = 0; v < V; ++v) acc[r][v] = _mm256_setzero_ps();
   for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
     for (int i = 0; i < 16; ++i) {
-      if constexpr (R <= 4) avx2::prefetch<V>(w + i * 64);  // the weights come from memory
+      if constexpr (R <= 4) avx2::prefetch<V>(w, i);  // the weights come from memory
       __m256 even[V], odd[V];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {

@@ -28,7 +28,7 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
     for (int v = 0; v < V; ++v) acc[r][v] = _mm256_setzero_ps();
   for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
     for (int i = 0; i < 16; ++i) {
-      if constexpr (R <= 4) avx2::prefetch<V>(w + i * 64);  // the weights come from memory
+      if constexpr (R <= 4) avx2::prefetch<V>(w, i);  // the weights come from memory
       __m256 b[V];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v)

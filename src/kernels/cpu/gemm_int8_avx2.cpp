@@ -1,98 +1,26 @@
-// int8 with AVX2. vpmaddubsw saturates its 16-bit pair sums, so the unsigned side is |weight| and
-// the signed side the activation with the weight's sign: pairs then stay within 2 * 128 * 127 =
-// 32512 and every sum is exact. Activations are kept signed (the compensation is not needed).
-#include "kernels/cpu/rows_avx2.h"
+// int8 with AVX2: one scale a channel and one a row, so every sum is exact until the end.
+#include "kernels/cpu/int8_sums_avx2.h"
 
 MOESTRO_TARGET_AVX2_BEGIN
 namespace moestro::kernels::cpu {
 namespace {
 
-constexpr int32_t kBlockSteps = 8;
+constexpr int32_t kBlockSteps = 8;  // 16 KiB of weights: they stay in L1 while the rows pass
 
-__m256i load(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-
-// The largest magnitude as bits, which order finite < infinite < NaN.
-uint32_t largest_bits(const float* x, int32_t k) {
-  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-  __m256i m = _mm256_setzero_si256();
-  int32_t i = 0;
-  for (; i + 8 <= k; i += 8)
-    m = _mm256_max_epi32(m,
-                         _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
-  if (i < k)
-    m = _mm256_max_epi32(
-        m,
-        _mm256_and_si256(_mm256_castps_si256(_mm256_maskload_ps(x + i, avx2::first_lanes(k - i))),
-                         magnitude));
-  alignas(32) uint32_t lanes[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), m);
-  return *std::max_element(lanes, lanes + 8);
-}
-
-__m256i quantise_8(const float* x, __m256 scale) {
-  __m256 q = _mm256_div_ps(_mm256_loadu_ps(x), scale);
-  q = _mm256_max_ps(_mm256_min_ps(q, _mm256_set1_ps(127.0f)), _mm256_set1_ps(-127.0f));
-  return _mm256_cvtps_epi32(q);
-}
-
-void pack_row(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
+void pack_row(const tensor::PackedFormat& format, const float* x, int32_t k, std::byte* dst,
               int64_t step_stride, float* scales) {
-  const uint32_t largest = largest_bits(x, k);
-  float scale, padded[64];
-  std::memcpy(&scale, &largest, 4);
-  scale /= 127.0f;
-  const bool finite = largest < 0x7f800000u;
-  const __m256 s = _mm256_set1_ps(scale);
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // undoes the lane-wise packs
-  for (int32_t i = 0; i < k; i += 64, dst += step_stride) {
-    if (!finite || scale == 0) {
-      std::memset(dst, 0, 64);
-      continue;
-    }
-    const float* from = x + i;
-    if (k - i < 64) {
-      std::fill_n(padded, 64, 0.0f);
-      std::copy_n(from, k - i, padded);
-      from = padded;
-    }
-    for (int j = 0; j < 64; j += 32) {
-      const __m256i low = _mm256_packs_epi32(quantise_8(from + j, s), quantise_8(from + j + 8, s));
-      const __m256i high =
-          _mm256_packs_epi32(quantise_8(from + j + 16, s), quantise_8(from + j + 24, s));
-      const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + j), bytes);
-    }
-  }
-  *scales = finite ? scale : std::numeric_limits<float>::quiet_NaN();
+  const avx2::RowScale scale(format, x, k);
+  for (int32_t i = 0; i < k; i += 64, dst += step_stride)
+    avx2::quantise_64(x + i, k - i, scale, dst);
+  *scales = scale.scale;
 }
 
 // c holds int32 sums until finish_rows.
 template <int R, int V>
 void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps, float* c,
            bool first) {
-  const __m256i ones = _mm256_set1_epi16(1);
   __m256i acc[R][V];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) acc[r][v] = _mm256_setzero_si256();
-  for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
-    for (int i = 0; i < 16; ++i) {
-      if constexpr (R <= 4) avx2::prefetch<V>(w + i * 64);  // the weights come from memory
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        const __m256i b = load(w + v / 2 * 1024 + i * 64 + v % 2 * 32),
-                      magnitude = _mm256_abs_epi8(b);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          int32_t four;
-          std::memcpy(&four, a + r * 64 + i * 4, 4);
-          const __m256i pairs =
-              _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(_mm256_set1_epi32(four), b));
-          acc[r][v] = _mm256_add_epi32(acc[r][v], _mm256_madd_epi16(pairs, ones));
-        }
-      }
-    }
+  avx2::int8_sums<R, V>(w, a, a_stride, steps, acc);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
@@ -101,31 +29,6 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
       _mm256_storeu_si256(p,
                           first ? acc[r][v] : _mm256_add_epi32(_mm256_loadu_si256(p), acc[r][v]));
     }
-}
-
-template <int R>
-void rows_of(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps, float* c,
-             bool first) {
-  if constexpr (R <= 2) {
-    block<R, 4>(w, a, a_stride, steps, c, first);
-  } else {
-    block<R, 2>(w, a, a_stride, steps, c, first);
-    block<R, 2>(w + 1024, a, a_stride, steps, c + 16, first);
-  }
-}
-
-void some_rows(int32_t n, const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps,
-               float* c, bool first) {
-  switch (n) {
-    case 1:
-      return rows_of<1>(w, a, a_stride, steps, c, first);
-    case 2:
-      return rows_of<2>(w, a, a_stride, steps, c, first);
-    case 3:
-      return rows_of<3>(w, a, a_stride, steps, c, first);
-    default:
-      return rows_of<4>(w, a, a_stride, steps, c, first);
-  }
 }
 
 // int32 sums become scaled floats in place.
@@ -150,8 +53,11 @@ void panel(const PanelCall& call, TileState&) {
       const int32_t in_block = std::min(kBlockRows, call.rows - b);
       const std::byte* a = call.a + (int64_t{b} * k_steps + int64_t{s} * in_block) * 64;
       for (int32_t r = 0; r < in_block; r += 4)
-        some_rows(std::min(4, in_block - r), w + s * tensor::kKStepBytes, a + r * 64, in_block * 64,
-                  steps, call.c + (b + r) * 32, s == 0);
+        avx2::int8_rows(in_block - r, w + s * tensor::kKStepBytes,
+                        [&]<int R, int V>(const std::byte* tile, int32_t channel) {
+                          block<R, V>(tile, a + r * 64, in_block * 64, steps,
+                                      call.c + (b + r) * 32 + channel, s == 0);
+                        });
     }
   }
   finish_rows(call);

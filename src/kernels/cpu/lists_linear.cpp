@@ -13,9 +13,28 @@ using platform::IsaSet;
 using platform::kBaseline;
 using tensor::PackedFormat;
 
-template <const cpu::TileOps& ops>
+// Why a kernel cannot do a format of its list; empty: it can.
+using WhyNotFormat = std::string_view (*)(const PackedFormat&) noexcept;
+
+std::string_view any_groups(const PackedFormat&) noexcept { return ""; }
+// The AVX2 kernels add stretches of 64 values of k, or of 16 or 32 where these are the groups.
+std::string_view groups_of_64(const PackedFormat& f) noexcept {
+  return f.group_k % 64            ? "weight groups that are not a multiple of 64"
+         : f.activation_group % 64 ? "activation groups that are not a multiple of 64"
+                                   : "";
+}
+std::string_view groups_of_16(const PackedFormat& f) noexcept {
+  if (f.group_k == 16 || f.group_k == 32) return f.activation_group % 64 ? groups_of_64(f) : "";
+  return f.group_k % 64 ? "weight groups that are not 16, 32 or a multiple of 64" : groups_of_64(f);
+}
+
+template <const cpu::TileOps& ops, WhyNotFormat why_not = any_groups>
 constexpr LinearKernel linear(std::string_view name, IsaSet needs) {
-  return {name, needs, cpu::linear_why_not,
+  return {name, needs,
+          [](const LinearShape& s) noexcept {
+            const std::string_view reason = why_not(s.format);
+            return reason.empty() ? cpu::linear_why_not(s) : reason;
+          },
           [](const LinearShape& s, int) noexcept { return cpu::linear_scratch_bytes(ops, s); },
           [](const LinearArgs& a, platform::Worker& w) noexcept { cpu::linear_run(ops, a, w); }};
 }
@@ -29,10 +48,14 @@ constexpr HeadLinearKernel head_linear(std::string_view name, IsaSet needs) {
             cpu::head_linear_run(ops, a, w);
           }};
 }
-template <const cpu::TileOps& ops>
+template <const cpu::TileOps& ops, WhyNotFormat why_not = any_groups>
 constexpr ExpertMlpKernel expert_mlp(std::string_view name, IsaSet needs) {
   return {
-      name, needs, cpu::expert_mlp_why_not,
+      name, needs,
+      [](const ExpertMlpShape& s) noexcept {
+        const std::string_view reason = why_not(s.format);
+        return reason.empty() ? cpu::expert_mlp_why_not(s) : reason;
+      },
       [](const ExpertMlpShape& s, int workers) noexcept {
         return cpu::expert_mlp_scratch_bytes(ops, s, workers);
       },
@@ -67,6 +90,30 @@ constexpr LinearKernel kLinearInt8[] = {
     linear<cpu::kInt8Avx2>("linear_int8_avx2", Isa::kAvx2),
     linear_ref("linear_int8_ref"),
 };
+constexpr LinearKernel kLinearInt8Block[] = {
+    linear<cpu::kInt8BlockAvx2, groups_of_64>("linear_int8_block_avx2", Isa::kAvx2),
+    linear_ref("linear_int8_block_ref"),
+};
+constexpr LinearKernel kLinearFp8[] = {
+    linear<cpu::kFp8Avx2, groups_of_16>("linear_fp8_avx2", Isa::kAvx2),
+    linear_ref("linear_fp8_ref"),
+};
+constexpr LinearKernel kLinearFp8Bf16[] = {
+    linear<cpu::kFp8Bf16Avx2, groups_of_16>("linear_fp8_bf16_avx2", Isa::kAvx2),
+    linear_ref("linear_fp8_bf16_ref"),
+};
+constexpr LinearKernel kLinearInt4[] = {
+    linear<cpu::kInt4Avx2, groups_of_16>("linear_int4_avx2", Isa::kAvx2),
+    linear_ref("linear_int4_ref"),
+};
+constexpr LinearKernel kLinearInt4Int8[] = {
+    linear<cpu::kInt4Int8Avx2, groups_of_16>("linear_int4_int8_avx2", Isa::kAvx2),
+    linear_ref("linear_int4_int8_ref"),
+};
+constexpr LinearKernel kLinearFp4[] = {
+    linear<cpu::kFp4Avx2, groups_of_16>("linear_fp4_avx2", Isa::kAvx2),
+    linear_ref("linear_fp4_ref"),
+};
 
 constexpr HeadLinearKernel kHeadLinearF32[] = {
     head_linear<cpu::kF32Avx512>("head_linear_f32_avx512", platform::kAvx512Base),
@@ -97,17 +144,74 @@ constexpr ExpertMlpKernel kExpertMlpInt8[] = {
     expert_mlp<cpu::kInt8Avx2>("expert_mlp_int8_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_int8_ref"),
 };
+constexpr ExpertMlpKernel kExpertMlpInt8Block[] = {
+    expert_mlp<cpu::kInt8BlockAvx2, groups_of_64>("expert_mlp_int8_block_avx2", Isa::kAvx2),
+    expert_mlp_ref("expert_mlp_int8_block_ref"),
+};
+constexpr ExpertMlpKernel kExpertMlpFp8[] = {
+    expert_mlp<cpu::kFp8Avx2, groups_of_16>("expert_mlp_fp8_avx2", Isa::kAvx2),
+    expert_mlp_ref("expert_mlp_fp8_ref"),
+};
+constexpr ExpertMlpKernel kExpertMlpFp8Bf16[] = {
+    expert_mlp<cpu::kFp8Bf16Avx2, groups_of_16>("expert_mlp_fp8_bf16_avx2", Isa::kAvx2),
+    expert_mlp_ref("expert_mlp_fp8_bf16_ref"),
+};
+constexpr ExpertMlpKernel kExpertMlpInt4[] = {
+    expert_mlp<cpu::kInt4Avx2, groups_of_16>("expert_mlp_int4_avx2", Isa::kAvx2),
+    expert_mlp_ref("expert_mlp_int4_ref"),
+};
+constexpr ExpertMlpKernel kExpertMlpInt4Int8[] = {
+    expert_mlp<cpu::kInt4Int8Avx2, groups_of_16>("expert_mlp_int4_int8_avx2", Isa::kAvx2),
+    expert_mlp_ref("expert_mlp_int4_int8_ref"),
+};
+constexpr ExpertMlpKernel kExpertMlpFp4[] = {
+    expert_mlp<cpu::kFp4Avx2, groups_of_16>("expert_mlp_fp4_avx2", Isa::kAvx2),
+    expert_mlp_ref("expert_mlp_fp4_ref"),
+};
 
 constexpr LinearKernel kLinearRef[] = {linear_ref("linear_ref")};
 constexpr ExpertMlpKernel kExpertMlpRef[] = {expert_mlp_ref("expert_mlp_ref")};
 
+// The lists of one op by weight and activation type.
+template <class K>
+struct Lists {
+  std::span<const K> f32, bf16, int8, int8_block, fp8, fp8_bf16, int4, int4_int8, fp4, others;
+
+  constexpr std::span<const K> of(const PackedFormat& f) const {
+    using tensor::ActivationType;
+    const bool groups = f.group_k || f.activation_group;
+    switch (f.weight) {
+      case tensor::WeightType::kF32:
+        return f == PackedFormat::kF32 ? f32 : others;
+      case tensor::WeightType::kBf16:
+        return f == PackedFormat::kBf16 ? bf16 : others;
+      case tensor::WeightType::kInt8:
+        return f.activation != ActivationType::kInt8 ? others : groups ? int8_block : int8;
+      case tensor::WeightType::kFp8:
+        return f.activation == ActivationType::kFp8    ? fp8
+               : f.activation == ActivationType::kBf16 ? fp8_bf16
+                                                       : others;
+      case tensor::WeightType::kInt4:
+        return f.activation == ActivationType::kBf16   ? int4
+               : f.activation == ActivationType::kInt8 ? int4_int8
+                                                       : others;
+      case tensor::WeightType::kFp4:
+        return f.activation == ActivationType::kBf16 ? fp4 : others;
+    }
+    return others;
+  }
+};
+constexpr Lists<LinearKernel> kLinear = {kLinearF32, kLinearBf16,    kLinearInt8, kLinearInt8Block,
+                                         kLinearFp8, kLinearFp8Bf16, kLinearInt4, kLinearInt4Int8,
+                                         kLinearFp4, kLinearRef};
+constexpr Lists<ExpertMlpKernel> kExpertMlp = {
+    kExpertMlpF32,     kExpertMlpBf16, kExpertMlpInt8,     kExpertMlpInt8Block, kExpertMlpFp8,
+    kExpertMlpFp8Bf16, kExpertMlpInt4, kExpertMlpInt4Int8, kExpertMlpFp4,       kExpertMlpRef};
+
 }  // namespace
 
 std::span<const LinearKernel> linear_kernels(const PackedFormat& format) {
-  if (format == PackedFormat::kF32) return kLinearF32;
-  if (format == PackedFormat::kBf16) return kLinearBf16;
-  if (format == PackedFormat::kInt8) return kLinearInt8;
-  return kLinearRef;
+  return kLinear.of(format);
 }
 
 std::span<const HeadLinearKernel> head_linear_kernels(const PackedFormat& format) {
@@ -117,10 +221,7 @@ std::span<const HeadLinearKernel> head_linear_kernels(const PackedFormat& format
 }
 
 std::span<const ExpertMlpKernel> expert_mlp_kernels(const PackedFormat& format) {
-  if (format == PackedFormat::kF32) return kExpertMlpF32;
-  if (format == PackedFormat::kBf16) return kExpertMlpBf16;
-  if (format == PackedFormat::kInt8) return kExpertMlpInt8;
-  return kExpertMlpRef;
+  return kExpertMlp.of(format);
 }
 
 }  // namespace moestro::kernels
