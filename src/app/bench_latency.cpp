@@ -67,10 +67,12 @@ Status run_bench_latency(const config::CommandLine& line) {
   load.input_len = bench.input_len.value_or(32);
   load.output_len = bench.output_len.value_or(128);
   load.seed = static_cast<uint64_t>(options.model.seed);
+  // The same prompts come again and again: what the cache saves is not what is measured here.
   MOESTRO_ASSIGN(const auto host,
                  ModelHost::start(options, {.longest_sequence = load.input_len + load.output_len,
                                             .num_seqs = bench.batch_size,
-                                            .max_waiting = bench.batch_size}));
+                                            .max_waiting = bench.batch_size,
+                                            .prefix_caching = false}));
   load.vocab = host->config().vocab_size;
   const std::vector<BenchRequest> requests = random_requests(load);
   for (int64_t i = 0; i < bench.num_iters_warmup; ++i)

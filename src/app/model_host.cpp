@@ -243,6 +243,11 @@ Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds&
   planned.engine.kv_cache_bytes = sizes.kv_bytes;
   planned.engine.max_waiting = narrow(std::max(options.scheduler.max_waiting, needs.max_waiting));
   planned.engine.enable_chunked_prefill = options.scheduler.enable_chunked_prefill.value_or(true);
+  planned.engine.long_prefill_token_threshold =
+      narrow(options.scheduler.long_prefill_token_threshold);
+  planned.engine.priority_scheduling = options.scheduler.policy == "priority";
+  planned.engine.enable_prefix_caching =
+      options.cache.enable_prefix_caching.value_or(needs.prefix_caching);
   planned.engine.sampleable_vocab =
       narrow(std::min<int64_t>(needs.sampleable_vocab, config.vocab_size));
   planned.engine.eos_token_ids = config.eos_token_ids;

@@ -42,6 +42,7 @@ struct HostNeeds {
   int64_t max_waiting = 0;  // at least so many queued requests
   bool plan_only = false;   // too little memory here is no error, but PlannedModel::obstacle
   int64_t sampleable_vocab = 0;  // ids that the tokenizer knows; 0: all
+  bool prefix_caching = true;    // where the flags do not say
 };
 
 struct PlannedModel {

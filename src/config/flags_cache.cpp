@@ -29,11 +29,11 @@ constexpr Flag kCache[] = {
              MOESTRO_FIELD(cache.num_pages))
         .at_least(1)
         .nullable(),
-    no_effect("--enable-prefix-caching", kPair, "",
-              "Reuse cached prompt prefixes; unset is on for generative models that support it",
-              "prefixes are not reused yet; every prompt is computed whole"),
+    honoured("--enable-prefix-caching", kPair, "",
+             "Reuse what is in the KV cache for prompts that begin alike; on unless switched off",
+             MOESTRO_FIELD(cache.enable_prefix_caching)),
     no_effect("--prefix-caching-hash-algo", kText, "sha256", "Hash used for cached blocks",
-              "prefixes are not reused yet")
+              "pages are compared token by token, so no hash decides what is reused")
         .choices("sha256|sha256_cbor|xxhash|xxhash_cbor"),
     refused("--kv-cache-dtype-skip-layers", kWords, "",
             "Layer indices or kinds that keep the unquantized cache type",
@@ -50,10 +50,9 @@ constexpr Flag kCache[] = {
     no_effect("--mamba-block-size", kInt, "",
               "Tokens per state checkpoint; only with prefix caching", "no state-space models")
         .nullable(),
-    no_effect(
-        "--prefix-match-unit", kInt, "",
-        "Finest token boundary where a prefix hit may end; must divide every group's page size",
-        "prefixes are not reused yet")
+    refused("--prefix-match-unit", kInt, "",
+            "Finest token boundary where a prefix hit may end; must divide every group's page size",
+            "a hit ends with a whole page; for finer ones make pages smaller with --block-size")
         .nullable(),
     no_effect("--mamba-cache-mode", kText, "none",
               "Which state checkpoints are kept for prefix reuse", "no state-space models")

@@ -26,10 +26,14 @@ constexpr Flag kScheduler[] = {
              MOESTRO_FIELD(scheduler.max_num_seqs))
         .range(1, 65536)
         .common(),
-    refused("--long-prefill-token-threshold", kInt, "0",
-            "Cap on the tokens of one prompt in a step; 0 is none", "not built yet"),
-    no_effect("--scheduling-policy", kText, "fcfs", "Order of waiting requests",
-              "a request's priority always counts; among equals the first comes first")
+    honoured("--long-prefill-token-threshold", kInt, "0",
+             "Most tokens of one prompt in a step, which leaves room for others; 0 is no limit",
+             MOESTRO_FIELD(scheduler.long_prefill_token_threshold))
+        .range(0, 2147483647),
+    honoured("--scheduling-policy", kText, "fcfs",
+             "Who runs first and is preempted last: the first to arrive, or by each request's "
+             "priority (lower is first)",
+             MOESTRO_FIELD(scheduler.policy))
         .choices("fcfs|priority"),
     honoured("--enable-chunked-prefill", kPair, "",
              "Split a long prompt over steps; on unless switched off",
@@ -39,9 +43,10 @@ constexpr Flag kScheduler[] = {
     refused("--scheduler-cls", kText, "", "Scheduler class path", "Python classes cannot be loaded")
         .nullable(),
     refused("--scheduler-reserve-full-isl", kPair, "true",
-            "Admit a request only if its whole prompt fits in free cache", "not built yet"),
+            "Admit a request only if its whole prompt fits in free cache",
+            "a prompt that did not fit would be thrown out half done"),
     refused("--watermark", kFloat, "0", "Share of cache pages kept free on admission",
-            "not built yet"),
+            "admission keeps free what running requests need for their next 16 tokens"),
     refused("--prefill-schedule-interval", kInt, "1",
             "Admit new prompts every N steps, aligned over data-parallel ranks", "not built yet"),
     no_effect("--disable-hybrid-kv-cache-manager", kPair, "",

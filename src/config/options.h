@@ -34,8 +34,9 @@ struct CacheOptions {
   std::optional<int64_t> block_size;  // tokens a page
   std::optional<int64_t> kv_cache_memory_bytes;
   double memory_utilization = 0.92;  // upper share of the memory that weights and KV cache may take
-  std::string kv_cache_dtype = "auto";  // auto, bfloat16, float32
-  std::optional<int64_t> num_pages;     // --num-gpu-blocks-override
+  std::string kv_cache_dtype = "auto";        // auto, bfloat16, float32
+  std::optional<int64_t> num_pages;           // --num-gpu-blocks-override
+  std::optional<bool> enable_prefix_caching;  // unset: on
 };
 
 struct SchedulerOptions {
@@ -43,6 +44,8 @@ struct SchedulerOptions {
   std::optional<int64_t> max_num_seqs;            // running requests
   int64_t max_waiting = 1024;                     // queued requests before the server answers 429
   std::optional<bool> enable_chunked_prefill;     // unset: on
+  int64_t long_prefill_token_threshold = 0;       // tokens of one prompt in a step; 0: no limit
+  std::string policy = "fcfs";                    // fcfs, priority
   // What running requests get when the server is told to stop; unset: kDefaultDrainSeconds.
   std::optional<int64_t> shutdown_timeout_s;
 };

@@ -1,6 +1,7 @@
 #include "engine/core.h"
 
 #include <algorithm>
+#include <random>
 
 #include "base/format.h"
 #include "base/log.h"
@@ -31,6 +32,13 @@ Status check_options(const EngineOptions& o, const models::Model& model) {
                "--max-model-len "
                "({}): raise it or leave chunked prefill on",
                o.max_num_batched_tokens, o.max_model_len));
+  MOESTRO_TRY(check_flag("--long-prefill-token-threshold", o.long_prefill_token_threshold, 0,
+                         limits.max_context, "tokens of one prompt in a step, 0 for no limit"));
+  if (!o.enable_chunked_prefill && o.long_prefill_token_threshold > 0)
+    return invalid_argument(
+        format("--long-prefill-token-threshold is {}, but without chunked prefill a prompt is one "
+               "step: leave one of the two out",
+               o.long_prefill_token_threshold));
   if (o.max_waiting < 0)
     return invalid_argument(
         format("the queue's length is {}; it must be at least 0", o.max_waiting));
@@ -44,9 +52,21 @@ Status check_options(const EngineOptions& o, const models::Model& model) {
   return {};
 }
 
-SchedulerLimits scheduler_limits(const EngineOptions& o, int32_t max_logits_rows) {
-  return {o.max_num_batched_tokens, max_logits_rows, o.max_num_seqs, o.page_size,
-          o.enable_chunked_prefill};
+SchedulerLimits scheduler_limits(const EngineOptions& o, int32_t max_logits_rows,
+                                 const KvCache& kv) {
+  return {.max_step_tokens = o.max_num_batched_tokens,
+          .max_logits_rows = max_logits_rows,
+          .max_running = o.max_num_seqs,
+          .page_size = o.page_size,
+          .num_pages = kv.pool().num_blocks(),
+          .long_prefill_tokens = o.long_prefill_token_threshold,
+          .chunked_prefill = o.enable_chunked_prefill};
+}
+
+std::optional<uint64_t> prefix_seed(const EngineOptions& o) {
+  if (!o.enable_prefix_caching) return std::nullopt;
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
 }
 
 BatchLimits batch_limits(const EngineOptions& o, int32_t max_logits_rows, const KvCache& kv,
@@ -64,8 +84,9 @@ Result<std::unique_ptr<Core>> Core::create(EngineOptions options,
   const int32_t max_rows =
       std::min(model->limits().max_logits_rows, options.max_num_batched_tokens);
   const int32_t min_pages = (options.max_model_len + options.page_size - 1) / options.page_size;
-  MOESTRO_ASSIGN(KvCache kv, KvCache::create(model->kv_widths(), options.kv_dtype,
-                                             options.page_size, options.kv_cache_bytes, min_pages));
+  MOESTRO_ASSIGN(KvCache kv,
+                 KvCache::create(model->kv_widths(), options.kv_dtype, options.page_size,
+                                 options.kv_cache_bytes, min_pages, prefix_seed(options)));
   MOESTRO_ASSIGN(auto executor,
                  Executor::create(std::move(model), gang, options.sampleable_vocab, max_rows,
                                   options.row_ops != nullptr ? *options.row_ops : best_row_ops()));
@@ -80,7 +101,7 @@ Core::Core(EngineOptions options, KvCache kv, std::unique_ptr<Executor> executor
     : options_(std::move(options)),
       kv_(std::move(kv)),
       executor_(std::move(executor)),
-      scheduler_(scheduler_limits(options_, max_logits_rows)),
+      scheduler_(scheduler_limits(options_, max_logits_rows, kv_)),
       batch_(batch_limits(options_, max_logits_rows, kv_, executor_->model().vocab_size())),
       metrics_(metrics, options_.model_name, options_.max_model_len),
       vocab_(executor_->model().vocab_size()),
@@ -104,6 +125,14 @@ Status Core::check(const Request& request) const {
       return invalid_argument(format("the prompt has token id {}; ids are in [0, {})", id, vocab_));
   MOESTRO_TRY(request.sampling.validate(options_.sampleable_vocab > 0 ? options_.sampleable_vocab
                                                                       : vocab_));
+  if (request.priority != 0 && !options_.priority_scheduling)
+    return invalid_argument(
+        format("priority is {}; this server runs requests in the order of their arrival: leave it "
+               "out, or start the server with --scheduling-policy priority",
+               request.priority));
+  if (request.cache_salt.size() > kMaxCacheSaltBytes)
+    return invalid_argument(format("cache_salt has {} bytes; the limit is {}",
+                                   request.cache_salt.size(), kMaxCacheSaltBytes));
   const bool rows = request.sampling.prompt_logprobs >= 0 || request.on_prompt_logits;
   if (rows && !options_.enable_chunked_prefill && length > max_logits_rows_)
     return invalid_argument(format(
@@ -120,8 +149,12 @@ std::unique_ptr<Sequence> Core::make_sequence(RequestId id, Request request, uin
   SamplingParams params = request.sampling;
   params.max_tokens = max_len - static_cast<int32_t>(length);
   SamplingState state(std::move(params), request.prompt, options_.eos_token_ids, seed, vocab_);
+  PrefixSalt salt;
+  if (!request.cache_salt.empty())
+    salt = std::make_shared<const std::string>(std::move(request.cache_salt));
+  PrefixChain chain = kv_.make_chain(std::move(salt), max_len);
   auto s = std::make_unique<Sequence>(id, std::move(request), max_len, kv_.pages_for(max_len),
-                                      std::move(state));
+                                      std::move(state), std::move(chain));
   if (s->request.sampling.prompt_logprobs >= 0)
     s->prompt_logprobs.reserve(static_cast<size_t>(length));
   s->arrived = Clock::now();
@@ -152,6 +185,14 @@ void Core::cancel_all() {
   remove_ended();
 }
 
+void Core::reset_prefix_cache() {
+  kv_.forget_prefixes();
+  for (auto& s : running_) {
+    s->publishes = false;
+    s->num_published = 0;
+  }
+}
+
 void Core::end_expired(Clock::time_point now) {
   if (now < earliest_deadline_.at()) return;
   earliest_deadline_ = {};
@@ -168,32 +209,47 @@ void Core::end_expired(Clock::time_point now) {
 void Core::step() {
   const Clock::time_point now = Clock::now();
   end_expired(now);
-  const Decision& decision = scheduler_.schedule(running_, waiting_, kv_.pool().num_free());
+  const Decision& decision = scheduler_.schedule(running_, waiting_, kv_);
   apply(decision, now);
   batch_.build(decision.chunks, executor_->logits());
   commit(decision, executor_->step(batch_, kv_view_));
 }
 
-// Preempted sequences go back to the queue, admitted ones join, and every chunk gets its pages.
-void Core::apply(const Decision& decision, Clock::time_point now) {
-  ++num_steps_;
-  for (int32_t i = 0; i < decision.num_preempted; ++i) {
-    std::unique_ptr<Sequence> s = std::move(running_.back());
-    running_.pop_back();
-    kv_.release(s->pages);
-    s->num_computed = 0;
-    insert_by_rank(waiting_, std::move(s));
-  }
-  for (int32_t i = 0; i < decision.num_admitted; ++i) {
-    std::unique_ptr<Sequence>& s = waiting_[static_cast<size_t>(i)];
+void Core::preempt_last() {
+  std::unique_ptr<Sequence> s = std::move(running_.back());
+  running_.pop_back();
+  kv_.release(s->pages);
+  s->num_computed = s->num_published = 0;
+  s->publishes = true;
+  insert_by_rank(waiting_, std::move(s));
+}
+
+// Newcomers join, with the pages that the cache has for them.
+void Core::admit(const Decision& decision, Clock::time_point now) {
+  const size_t first = decision.chunks.size() - decision.admitted.size();
+  for (size_t i = 0; i < decision.admitted.size(); ++i) {
+    std::unique_ptr<Sequence>& s = waiting_[static_cast<size_t>(decision.admitted[i])];
+    const int32_t num_pages = decision.chunks[first + i].num_cached_pages;
+    kv_.share_prefix(s->prefix, s->tokens, num_pages, s->pages);
+    s->num_published = num_pages;
+    s->num_computed = num_pages * kv_.page_size();
     if (!s->scheduled_before) {
       s->scheduled_before = true;
       s->first_scheduled = now;
-      metrics_.on_first_schedule(*s);
+      s->num_cached = s->num_computed;
+      metrics_.on_first_schedule(*s, kv_.keeps_prefixes() && !s->wants_prompt_rows());
     }
     insert_by_rank(running_, std::move(s));
   }
-  waiting_.erase(waiting_.begin(), waiting_.begin() + decision.num_admitted);
+  if (!decision.admitted.empty()) std::erase(waiting_, nullptr);
+}
+
+// Preempted sequences go back to the queue, admitted ones join, and every chunk gets its pages: new
+// ones only after all that are shared are held, or they might be taken for others.
+void Core::apply(const Decision& decision, Clock::time_point now) {
+  ++num_steps_;
+  for (int32_t i = 0; i < decision.num_preempted; ++i) preempt_last();
+  admit(decision, now);
   for (const Chunk& chunk : decision.chunks) {
     kv_.grow(chunk.sequence->pages, chunk.sequence->num_computed + chunk.num_tokens);
     chunk.sequence->last_step = num_steps_;
@@ -208,10 +264,18 @@ void Core::commit(const Decision& decision, std::span<const SampleResult> result
     const int32_t n = decision.chunks[i].num_tokens, first_row = batch_.first_row(i);
     const bool alive = commit_prompt_rows(s, n, first_row, results, now);
     s.num_computed += n;
+    if (alive) publish(s);
     if (alive && s.num_computed == s.num_tokens())
       commit_token(s, results[static_cast<size_t>(batch_.first_row(i + 1)) - 1], now);
   }
   remove_ended();
+}
+
+// What has been computed may be shared.
+void Core::publish(Sequence& s) {
+  if (!kv_.keeps_prefixes() || !s.publishes) return;
+  s.prefix.extend(s.tokens);
+  s.num_published = kv_.publish(s.prefix, s.tokens, s.num_computed, s.num_published, s.pages);
 }
 
 // Hands over the logits and log-probabilities of this chunk's prompt positions; false: the request
@@ -258,6 +322,7 @@ void Core::commit_token(Sequence& s, const SampleResult& result, Clock::time_poi
   }
   if (s.num_tokens() == s.max_tokens) return end(s, FinishReason::kLength, std::move(event), now);
   event.num_prompt_tokens = s.num_prompt;
+  event.num_cached_tokens = s.num_cached;
   if (s.request.on_event) s.request.on_event(std::move(event));
 }
 
@@ -265,6 +330,7 @@ void Core::fail(Sequence& s, SampleOutcome outcome, int32_t position, Clock::tim
   TokenEvent event;
   if (outcome == SampleOutcome::kBadLogits) {
     metrics_.on_bad_logits();
+    reset_prefix_cache();  // what made them may be in the pages of this prompt's beginning
     event.error =
         internal_error(format("the model's logits after token {} of request {} are not finite (NaN "
                               "or infinity); other requests are not affected",
@@ -286,6 +352,7 @@ void Core::end(Sequence& s, FinishReason reason, TokenEvent event, Clock::time_p
   metrics_.on_finish(s, reason, now);
   event.finish = reason;
   event.num_prompt_tokens = s.num_prompt;
+  event.num_cached_tokens = s.num_cached;
   if (s.request.on_event) s.request.on_event(std::move(event));
 }
 

@@ -31,6 +31,8 @@ class Core {
   void add(std::unique_ptr<Sequence> sequence);
   void cancel(RequestId id);
   void cancel_all();
+  // Nothing computed so far is reused by requests that start later.
+  void reset_prefix_cache();
   // Ends what is past its deadline, then schedule -> step -> commit. Not with idle().
   void step();
 
@@ -49,7 +51,10 @@ class Core {
 
   void end_expired(Clock::time_point now);
   void apply(const Decision& decision, Clock::time_point now);
+  void preempt_last();
+  void admit(const Decision& decision, Clock::time_point now);
   void commit(const Decision& decision, std::span<const SampleResult> results);
+  void publish(Sequence& s);
   bool commit_prompt_rows(Sequence& s, int32_t num_tokens, int32_t first_row,
                           std::span<const SampleResult> results, Clock::time_point now);
   void commit_token(Sequence& s, const SampleResult& result, Clock::time_point now);

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/format.h"
@@ -45,6 +46,7 @@ class ThreadedEngine final : public Engine {
 
   Result<RequestId> submit(Request request) override;
   void cancel(RequestId id) override;
+  void reset_prefix_cache() override;
   void drain(Deadline deadline) override;
   EngineStats stats() const override;
   const EngineOptions& options() const override { return core_->options(); }
@@ -69,7 +71,7 @@ class ThreadedEngine final : public Engine {
   std::vector<std::unique_ptr<Sequence>> intake_;
   std::vector<RequestId> cancels_;
   RequestId next_id_ = 1;
-  bool stop_ = false, cancel_all_ = false;
+  bool stop_ = false, cancel_all_ = false, reset_prefixes_ = false;
   std::atomic<bool> news_{false}, draining_{false};
 
   // The engine thread's own.
@@ -116,6 +118,12 @@ void ThreadedEngine::cancel(RequestId id) {
   wake();
 }
 
+void ThreadedEngine::reset_prefix_cache() {
+  std::lock_guard lock(mutex_);
+  reset_prefixes_ = true;
+  wake();
+}
+
 void ThreadedEngine::drain(Deadline deadline) {
   std::unique_lock lock(mutex_);
   draining_ = true;
@@ -153,7 +161,7 @@ void ThreadedEngine::thread_main() noexcept {
 // has been cancelled.
 bool ThreadedEngine::drain_intake() {
   if (!core_->idle() && !news_.load(std::memory_order_acquire)) return true;
-  bool stop, cancel_all;
+  bool stop, cancel_all, reset_prefixes;
   {
     std::unique_lock lock(mutex_);
     if (core_->idle()) wake_.wait(lock, [this] { return news_.load(); });
@@ -162,7 +170,9 @@ bool ThreadedEngine::drain_intake() {
     taken_cancels_.swap(cancels_);
     stop = stop_;
     cancel_all = cancel_all_ || stop_;
+    reset_prefixes = std::exchange(reset_prefixes_, false);
   }
+  if (reset_prefixes) core_->reset_prefix_cache();
   for (auto& sequence : taken_) core_->add(std::move(sequence));
   for (const RequestId id : taken_cancels_) core_->cancel(id);
   taken_.clear();

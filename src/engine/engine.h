@@ -29,6 +29,9 @@ struct EngineOptions {
       0;  // submit() refuses (kResourceExhausted) beyond max_num_seqs + max_waiting requests
   bool enable_chunked_prefill =
       true;  // false: a prompt is one step (max_num_batched_tokens must hold max_model_len)
+  bool enable_prefix_caching = true;
+  bool priority_scheduling = false;          // false: requests have no priority
+  int32_t long_prefill_token_threshold = 0;  // tokens of one prompt in a step; 0: no such limit
   std::vector<int32_t> eos_token_ids;
   int32_t sampleable_vocab =
       0;                   // ids at or above are never sampled (padding rows of the head); 0: all
@@ -62,6 +65,8 @@ class Engine {
   // The request ends with kCancelled within one step and its pages are free; unknown ids are
   // ignored.
   virtual void cancel(RequestId id) = 0;
+  // Requests submitted from now on reuse nothing that was computed before.
+  virtual void reset_prefix_cache() = 0;
   // Refuses new requests, lets running and queued ones finish until the deadline, then cancels the
   // rest. Returns when idle.
   virtual void drain(Deadline deadline) = 0;

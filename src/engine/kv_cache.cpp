@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/check.h"
 #include "base/format.h"
 #include "base/strings.h"
 
@@ -37,15 +38,15 @@ void BlockPool::retain(int32_t block) {
   if (blocks_[static_cast<size_t>(block)].references++ == 0) unlink(block);
 }
 
-void BlockPool::release(int32_t block) {
+void BlockPool::release(int32_t block, bool keep) {
   Block& b = blocks_[static_cast<size_t>(block)];
   CHECK(b.references > 0, "a page was released twice");
   if (--b.references > 0) return;
   const int32_t head = num_blocks();
-  b.previous = blocks_.back().previous;
-  b.next = head;
+  b.previous = keep ? blocks_.back().previous : head;
+  b.next = keep ? head : blocks_.back().next;
   blocks_[static_cast<size_t>(b.previous)].next = block;
-  blocks_.back().previous = block;
+  blocks_[static_cast<size_t>(b.next)].previous = block;
   ++num_free_;
 }
 
@@ -66,7 +67,8 @@ int64_t KvCache::page_bytes(std::span<const models::LayerKvWidths> widths, DType
 }
 
 Result<KvCache> KvCache::create(std::span<const models::LayerKvWidths> widths, DType dtype,
-                                int32_t page_size, int64_t bytes, int32_t min_pages) {
+                                int32_t page_size, int64_t bytes, int32_t min_pages,
+                                std::optional<uint64_t> prefix_seed) {
   const int64_t per_page = page_bytes(widths, dtype, page_size);
   // A model without any cache still counts pages, as tokens of bookkeeping.
   const int64_t pages = std::min<int64_t>(per_page > 0 ? bytes / per_page : bytes,
@@ -83,6 +85,9 @@ Result<KvCache> KvCache::create(std::span<const models::LayerKvWidths> widths, D
   KvCache cache;
   cache.pool_ = BlockPool(static_cast<int32_t>(pages));
   cache.page_size_ = page_size;
+  cache.keeps_prefixes_ = prefix_seed.has_value();
+  if (prefix_seed)
+    cache.prefixes_ = PrefixIndex(static_cast<int32_t>(pages), page_size, *prefix_seed);
   auto memory =
       platform::Buffer::allocate(static_cast<size_t>(std::max<int64_t>(per_page * pages, 1)));
   if (!memory.ok()) return memory.status().with("KV cache (--kv-cache-memory-bytes)");
@@ -104,11 +109,67 @@ Result<KvCache> KvCache::create(std::span<const models::LayerKvWidths> widths, D
 
 void KvCache::grow(std::vector<int32_t>& pages, int32_t num_tokens) {
   const auto wanted = static_cast<size_t>(pages_for(num_tokens));
-  while (pages.size() < wanted) pages.push_back(pool_.take());
+  while (pages.size() < wanted) {
+    pages.push_back(pool_.take());
+    if (keeps_prefixes_) prefixes_.erase(pages.back());
+  }
 }
 
 void KvCache::release(std::vector<int32_t>& pages) {
-  for (; !pages.empty(); pages.pop_back()) pool_.release(pages.back());
+  for (; !pages.empty(); pages.pop_back()) pool_.release(pages.back(), named(pages.back()));
+}
+
+PrefixChain KvCache::make_chain(PrefixSalt salt, int32_t max_tokens) const {
+  if (!keeps_prefixes_) return {};
+  return {prefixes_.seed(), std::move(salt), page_size_, max_tokens / page_size_};
+}
+
+int32_t KvCache::next_page(const PrefixChain& chain, std::span<const int32_t> tokens,
+                           int32_t page_idx, int32_t parent) const {
+  return prefixes_.find(chain.key(page_idx), parent, page_tokens(tokens, page_idx), chain.salt());
+}
+
+PrefixHit KvCache::find_prefix(const PrefixChain& chain, std::span<const int32_t> tokens,
+                               int32_t max_tokens) const {
+  PrefixHit hit;
+  const int32_t most = std::min(chain.size(), max_tokens / page_size_);
+  int32_t page = PrefixIndex::kNone;
+  while (hit.num_pages < most) {
+    page = next_page(chain, tokens, hit.num_pages, page);
+    if (page == PrefixIndex::kNone) break;
+    ++hit.num_pages;
+    if (pool_.references(page) == 0) ++hit.num_free;
+  }
+  return hit;
+}
+
+void KvCache::share_prefix(const PrefixChain& chain, std::span<const int32_t> tokens,
+                           int32_t num_pages, std::vector<int32_t>& pages) {
+  for (int32_t i = 0; i < num_pages; ++i) {
+    const int32_t page =
+        next_page(chain, tokens, i, pages.empty() ? PrefixIndex::kNone : pages.back());
+    CHECK(page != PrefixIndex::kNone, "a prefix was forgotten between decision and step");
+    pool_.retain(page);
+    pages.push_back(page);
+  }
+}
+
+int32_t KvCache::publish(const PrefixChain& chain, std::span<const int32_t> tokens,
+                         int32_t num_tokens, int32_t first_page, std::vector<int32_t>& pages) {
+  const int32_t full = std::min(chain.size(), num_tokens / page_size_);
+  for (int32_t i = first_page; i < full; ++i) {
+    int32_t& page = pages[static_cast<size_t>(i)];
+    const int32_t parent = i == 0 ? PrefixIndex::kNone : pages[static_cast<size_t>(i) - 1];
+    const int32_t known = next_page(chain, tokens, i, parent);
+    if (known == PrefixIndex::kNone) {
+      prefixes_.insert(page, chain.key(i), parent, page_tokens(tokens, i), chain.salt());
+    } else {
+      pool_.retain(known);
+      pool_.release(page, false);
+      page = known;
+    }
+  }
+  return std::max(first_page, full);
 }
 
 }  // namespace moestro::engine

@@ -10,14 +10,24 @@
 namespace moestro::engine {
 namespace {
 
-TEST(BlockPool, FreePagesAreTakenInTheOrderOfTheirRelease) {
+TEST(BlockPool, PagesWorthKeepingAreTakenInTheOrderOfTheirRelease) {
   BlockPool pool(4);
   EXPECT_EQ(pool.num_blocks(), 4);
   for (const int32_t expected : {0, 1, 2, 3}) EXPECT_EQ(pool.take(), expected);
   EXPECT_EQ(pool.num_free(), 0);
-  for (const int32_t block : {2, 0, 3}) pool.release(block);
+  for (const int32_t block : {2, 0, 3}) pool.release(block, true);
   EXPECT_EQ(pool.num_free(), 3);
   for (const int32_t expected : {2, 0, 3}) EXPECT_EQ(pool.take(), expected);
+}
+
+TEST(BlockPool, PagesNotWorthKeepingAreTakenFirst) {
+  BlockPool pool(4);
+  for (int i = 0; i < 4; ++i) pool.take();
+  pool.release(2, true);
+  pool.release(0, false);
+  pool.release(1, true);
+  pool.release(3, false);
+  for (const int32_t expected : {3, 0, 2, 1}) EXPECT_EQ(pool.take(), expected);
 }
 
 TEST(BlockPool, SharedPagesStayUntilTheLastHolderLeaves) {
@@ -25,9 +35,9 @@ TEST(BlockPool, SharedPagesStayUntilTheLastHolderLeaves) {
   const int32_t block = pool.take();
   pool.retain(block);
   EXPECT_EQ(pool.references(block), 2);
-  pool.release(block);
+  pool.release(block, true);
   EXPECT_EQ(pool.num_free(), 2);
-  pool.release(block);
+  pool.release(block, true);
   EXPECT_EQ(pool.num_free(), 3);
   pool.retain(1);  // as a prefix index does: a free page is found again by its content
   EXPECT_EQ(pool.num_free(), 2);
@@ -39,15 +49,15 @@ TEST(BlockPool, SharedPagesStayUntilTheLastHolderLeaves) {
 TEST(BlockPoolDeathTest, ReleasingTwiceIsABug) {
   BlockPool pool(2);
   const int32_t block = pool.take();
-  pool.release(block);
-  EXPECT_DEATH(pool.release(block), "twice");
+  pool.release(block, true);
+  EXPECT_DEATH(pool.release(block, true), "twice");
 }
 
 TEST(KvCache, SlotsDoNotOverlap) {
   const std::vector<models::LayerKvWidths> widths{{3, 5, 0}, {7, 0, 2}};
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     const int64_t per_page = KvCache::page_bytes(widths, dtype, 6);
-    const auto cache = KvCache::create(widths, dtype, 6, per_page * 5 + per_page / 2, 5);
+    const auto cache = KvCache::create(widths, dtype, 6, per_page * 5 + per_page / 2, 5, {});
     ASSERT_TRUE(cache.ok());
     const KvCache& kv = *const_cast<Result<KvCache>&>(cache);
     EXPECT_EQ(kv.pool().num_blocks(), 5);
@@ -73,7 +83,7 @@ TEST(KvCache, SlotsDoNotOverlap) {
 
 TEST(KvCache, TooLittleMemoryNamesFlagAndSizes) {
   const std::vector<models::LayerKvWidths> widths{{8, 8, 0}};
-  const auto cache = KvCache::create(widths, DType::kF32, 16, 4096, 5);  // 1 KiB a page
+  const auto cache = KvCache::create(widths, DType::kF32, 16, 4096, 5, {});  // 1 KiB a page
   ASSERT_FALSE(cache.ok());
   EXPECT_EQ(cache.status().code(), Code::kResourceExhausted);
   for (const char* part :

@@ -59,6 +59,15 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, const std::string& model
                                     "Times a running request lost its KV pages.", labels_)),
       corrupted_(registry.counter("vllm:corrupted_requests",
                                   "Requests ended by NaN or infinite logits.", labels_)),
+      prefix_queries_(registry.counter("vllm:prefix_cache_queries",
+                                       "Tokens looked for in the prefix cache.", labels_)),
+      prefix_hits_(
+          registry.counter("vllm:prefix_cache_hits", "Tokens found in the prefix cache.", labels_)),
+      prompt_cached_(registry.counter(
+          "vllm:prompt_tokens_cached",
+          "Prompt tokens that were not computed because they were cached.", labels_)),
+      computed_source_(by_source("local_compute")),
+      cached_source_(by_source("local_cache_hit")),
       stop_(success("stop")),
       length_(success("length")),
       abort_(success("abort")),
@@ -95,7 +104,10 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, const std::string& model
                                             length_bounds(max_model_len), labels_)),
       iteration_tokens_(registry.histogram(
           "vllm:iteration_tokens_total", "Tokens computed in a step.",
-          {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384}, labels_)) {}
+          {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384}, labels_)),
+      prefill_computed_(registry.histogram("vllm:request_prefill_kv_computed_tokens",
+                                           "Prompt tokens computed, of finished requests.",
+                                           length_bounds(max_model_len), labels_)) {}
 
 Counter& EngineMetrics::success(std::string_view reason) {
   Labels labels = labels_;
@@ -104,13 +116,24 @@ Counter& EngineMetrics::success(std::string_view reason) {
                            std::move(labels));
 }
 
+Counter& EngineMetrics::by_source(std::string_view source) {
+  Labels labels = labels_;
+  labels.emplace_back("source", source);
+  return registry_.counter("vllm:prompt_tokens_by_source",
+                           "Prompt tokens by where their keys and values came from.",
+                           std::move(labels));
+}
+
 void EngineMetrics::on_step(int32_t num_tokens, int32_t num_preempted) {
   iteration_tokens_.observe(num_tokens);
   if (num_preempted > 0) preemptions_.add(num_preempted);
 }
 
-void EngineMetrics::on_first_schedule(const Sequence& s) {
+void EngineMetrics::on_first_schedule(const Sequence& s, bool asked_cache) {
   queue_.observe(seconds(s.arrived, s.first_scheduled));
+  if (!asked_cache) return;
+  prefix_queries_.add(s.num_prompt);
+  prefix_hits_.add(s.num_cached);
 }
 
 void EngineMetrics::on_token(const Sequence& s, Clock::time_point now) {
@@ -119,6 +142,9 @@ void EngineMetrics::on_token(const Sequence& s, Clock::time_point now) {
     inter_token_.observe(seconds(s.last_token, now));
   } else {
     prompt_tokens_.add(s.num_prompt);
+    prompt_cached_.add(s.num_cached);
+    cached_source_.add(s.num_cached);
+    computed_source_.add(s.num_prompt - s.num_cached);
     first_token_.observe(seconds(s.arrived, now));
   }
 }
@@ -143,6 +169,7 @@ void EngineMetrics::on_finish(const Sequence& s, FinishReason reason, Clock::tim
   request_generation_.observe(s.num_generated());
   params_max_tokens_.observe(s.request.sampling.max_tokens);
   if (s.num_generated() == 0) return;
+  prefill_computed_.observe(s.num_prompt - s.num_cached);
   prefill_.observe(seconds(s.first_scheduled, s.first_token));
   decode_.observe(seconds(s.first_token, s.last_token));
   inference_.observe(seconds(s.first_scheduled, s.last_token));

@@ -16,7 +16,7 @@ class EngineMetrics {
   EngineMetrics(MetricsRegistry& registry, const std::string& model_name, int32_t max_model_len);
 
   void on_step(int32_t num_tokens, int32_t num_preempted);
-  void on_first_schedule(const Sequence& s);
+  void on_first_schedule(const Sequence& s, bool asked_cache);
   // Just before s.last_token becomes `now`.
   void on_token(const Sequence& s, Clock::time_point now);
   void on_bad_logits() { corrupted_.add(); }
@@ -25,15 +25,19 @@ class EngineMetrics {
 
  private:
   Counter& success(std::string_view reason);
+  Counter& by_source(std::string_view source);
 
   MetricsRegistry& registry_;
   const Labels labels_;
   Gauge &running_, &waiting_, &kv_usage_;
   Counter &prompt_tokens_, &generation_tokens_, &preemptions_, &corrupted_;
+  Counter &prefix_queries_, &prefix_hits_, &prompt_cached_;
+  Counter &computed_source_, &cached_source_;  // vllm:prompt_tokens_by_source
   Counter &stop_, &length_, &abort_, &error_;  // vllm:request_success by finished_reason
   Histogram &first_token_, &inter_token_, &per_output_token_;
   Histogram &e2e_, &queue_, &inference_, &prefill_, &decode_;
   Histogram &request_prompt_, &request_generation_, &params_max_tokens_, &iteration_tokens_;
+  Histogram& prefill_computed_;
 };
 
 }  // namespace moestro::engine

@@ -16,6 +16,8 @@ namespace moestro::engine {
 // Most alternatives a token may ask for ("--max-logprobs" bounds a server's clients below this).
 inline constexpr int32_t kMaxLogprobs = 128;
 
+inline constexpr size_t kMaxCacheSaltBytes = 1024;
+
 // Applied to the logits of a position in vLLM's order: allowed ids, min_tokens' mask, bias,
 // repetition, frequency and presence penalty; then greedy choice, or temperature, min_p, top_k,
 // top_p and a draw.
@@ -62,7 +64,8 @@ struct TokenEvent {
   std::vector<PositionLogprobs> logprobs;  // as many as tokens, or empty
   std::vector<PositionLogprobs>
       prompt_logprobs;  // once, with the first event, if asked for; entry 0 is empty
-  int32_t num_prompt_tokens = 0, num_cached_tokens = 0;
+  int32_t num_prompt_tokens = 0;
+  int32_t num_cached_tokens = 0;  // of these, found in the prefix cache
   FinishReason finish = FinishReason::kNone;
   int32_t stop_token = -1;  // the EOS or stop token that ended it (it is the last of `tokens`)
   Status error;             // kError: why
@@ -74,7 +77,8 @@ struct Request {
   std::string client_id;        // for logs and messages: "chatcmpl-…"
   std::vector<int32_t> prompt;  // 1 .. max_model_len - 1 ids, all in [0, vocab_size)
   SamplingParams sampling;
-  int32_t priority = 0;  // lower runs first
+  int32_t priority = 0;    // lower runs first; 0 unless EngineOptions::priority_scheduling
+  std::string cache_salt;  // prefixes are shared only with requests of the same salt
   Deadline deadline;
   // Called on the engine thread; must not block or throw (hand over to your own thread). After an
   // event with a finish reason it is never called again and is destroyed.

@@ -27,6 +27,7 @@ enum class Route {
   kVersion,
   kMetrics,
   kLoad,
+  kResetPrefixCache,
   kLanding
 };
 
@@ -45,6 +46,7 @@ constexpr RouteEntry kRoutes[] = {
     {"/version", Route::kVersion, true, false},
     {"/metrics", Route::kMetrics, true, false},
     {"/load", Route::kLoad, true, false},
+    {"/reset_prefix_cache", Route::kResetPrefixCache, false, true},
     {"/", Route::kLanding, true, false},
 };
 constexpr std::string_view kModelPrefix = "/v1/models/";
@@ -160,7 +162,8 @@ std::optional<Response> Api::admit(Request& head) {
     r.headers.push_back({"Allow", allowed_methods(*route)});
     return r;
   }
-  if (path.starts_with("/v1") && !authorized(head.header("authorization"), options_.api_keys)) {
+  const bool needs_key = path.starts_with("/v1") || route->route == Route::kResetPrefixCache;
+  if (needs_key && !authorized(head.header("authorization"), options_.api_keys)) {
     return openai::error_response(
         {401,
          "This server wants an API key: send \"Authorization: Bearer <key>\" with one of its keys.",
@@ -220,6 +223,9 @@ void Api::handle(Request request, std::shared_ptr<Responder> responder) {
       return responder->send(json_response(json::object{{"version", model_.version}}));
     case Route::kLoad:
       return responder->send(json_response(json::object{{"server_load", load_.load()}}));
+    case Route::kResetPrefixCache:
+      model_.engine->reset_prefix_cache();
+      return responder->send(json_response(json::object{}));
     case Route::kLanding:
       return responder->send(landing());
     case Route::kMetrics:  // long text under the registry's lock: not on an I/O thread

@@ -190,7 +190,7 @@ TEST_F(ApiTest, SamplingFieldsReachTheEngine) {
   hello(
       R"("temperature":0,"top_k":-1,"min_p":0.1,"presence_penalty":1,"frequency_penalty":-1,"repetition_penalty":1.5,"seed":-5,)"
       R"("max_completion_tokens":7,"max_tokens":9,"min_tokens":2,"ignore_eos":true,"stop_token_ids":[3],"logit_bias":{"4":-100},)"
-      R"("logprobs":true,"top_logprobs":3,"priority":4)");
+      R"("logprobs":true,"top_logprobs":3,"priority":4,"cache_salt":"tenant")");
   const engine::Request q = engine_->last_request();
   const engine::SamplingParams& s = q.sampling;
   EXPECT_EQ(s.temperature, 0);
@@ -207,6 +207,20 @@ TEST_F(ApiTest, SamplingFieldsReachTheEngine) {
   EXPECT_THAT(s.logit_bias, ElementsAre(std::pair<int32_t, float>(4, -100.f)));
   EXPECT_EQ(s.logprobs, 3);
   EXPECT_EQ(q.priority, 4);
+  EXPECT_EQ(q.cache_salt, "tenant");
+  EXPECT_THAT(hello(R"("cache_salt":"")").body, HasSubstr("cache_salt has 0 bytes"));
+}
+
+TEST_F(ApiTest, CachedTokensAreInTheUsageIfAskedFor) {
+  start();
+  EXPECT_THAT(hello("").body, Not(HasSubstr("cached_tokens")));
+  config::ServerOptions options;
+  options.enable_prompt_tokens_details = true;
+  start("Hello", options);
+  const json::value v = hello(R"("n":2)").json();
+  const int prompt = std::stoi(text_at(v, {"usage", "prompt_tokens"}));
+  EXPECT_EQ(text_at(v, {"usage", "prompt_tokens_details", "cached_tokens"}),
+            std::to_string(prompt - 1));
 }
 
 TEST_F(ApiTest, StopStringsCutAndCancel) {
@@ -446,6 +460,9 @@ TEST_F(ApiTest, Routes) {
   EXPECT_EQ(get("/health").status, 200);
   EXPECT_EQ(get("/ping").status, 200);
   EXPECT_EQ(exchange(post_request("/ping", "")).status, 200);
+  EXPECT_EQ(exchange(post_request("/reset_prefix_cache", "")).status, 200);
+  EXPECT_EQ(engine_->prefix_resets(), 1);
+  EXPECT_EQ(get("/reset_prefix_cache").status, 405);
   EXPECT_THAT(get("/metrics").body, HasSubstr("http_requests_total"));
   EXPECT_THAT(get("/").body, HasSubstr("/v1/chat/completions"));
   EXPECT_EQ(get("/load").status, 404);
@@ -510,6 +527,8 @@ TEST_F(ApiTest, ApiKeys) {
   start("x", options);
   EXPECT_EQ(get("/v1/models").status, 401);
   EXPECT_EQ(get("/v1/models").header("www-authenticate"), "Bearer");
+  EXPECT_EQ(exchange(post_request("/reset_prefix_cache", "")).status, 401);
+  EXPECT_EQ(engine_->prefix_resets(), 0);
   EXPECT_EQ(get("/health").status, 200);
   for (const char* key : {"secret-one", "secret-two"}) {
     EXPECT_EQ(

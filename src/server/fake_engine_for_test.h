@@ -44,6 +44,7 @@ class FakeEngine final : public engine::Engine {
   void set_stall_seconds(double s) { stall_ = s; }
   int32_t cancelled() const { return cancelled_; }
   int32_t finished() const { return finished_; }
+  int32_t prefix_resets() const { return prefix_resets_; }
   engine::Request last_request() const {  // without callbacks
     std::lock_guard lock(mutex_);
     engine::Request r = last_;
@@ -84,6 +85,7 @@ class FakeEngine final : public engine::Engine {
     if (auto it = running_.find(id); it != running_.end()) it->second.cancelled = true;
     wake_.notify_all();
   }
+  void reset_prefix_cache() override { ++prefix_resets_; }
   void drain(Deadline deadline) override {
     std::unique_lock lock(mutex_);
     draining_ = true;
@@ -125,6 +127,7 @@ class FakeEngine final : public engine::Engine {
     engine::TokenEvent e;
     const engine::SamplingParams& s = r.request.sampling;
     e.num_prompt_tokens = static_cast<int32_t>(r.request.prompt.size());
+    e.num_cached_tokens = e.num_prompt_tokens - 1;
     if (r.next == 0 && s.prompt_logprobs >= 0) {
       e.prompt_logprobs.emplace_back();
       for (size_t i = 1; i < r.request.prompt.size(); ++i)
@@ -211,7 +214,7 @@ class FakeEngine final : public engine::Engine {
   bool stop_ = false, draining_ = false;
   std::atomic<bool> held_{false};
   std::atomic<double> stall_{0};
-  std::atomic<int32_t> cancelled_{0}, finished_{0};
+  std::atomic<int32_t> cancelled_{0}, finished_{0}, prefix_resets_{0};
   std::atomic<std::chrono::microseconds> delay_{std::chrono::microseconds(0)};
   std::thread thread_;
 };

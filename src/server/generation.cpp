@@ -167,6 +167,7 @@ engine::Request Generation::engine_request(size_t choice_idx, const openai::Prom
     *out.sampling.seed +=
         choice_idx % static_cast<size_t>(r.n);  // choices differ, each is reproducible
   out.priority = r.priority;
+  out.cache_salt = r.cache_salt;
   out.deadline = deadline_;
   out.on_event = [self = shared_from_this(), choice_idx](engine::TokenEvent&& event) {
     // std::function wants copyable captures; the event itself moves.

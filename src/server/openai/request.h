@@ -35,6 +35,7 @@ struct GenerateRequest {
   std::optional<int64_t>
       truncate_prompt_tokens;  // keep the last k; -1: as many as the context holds
   int32_t priority = 0;
+  std::string cache_salt;  // empty: none
   std::vector<std::string> unknown_fields;
 };
 

@@ -149,9 +149,8 @@ void refuse_what_is_not_done(Fields& f) {
                          "service_tier: there is one tier; leave it out or send \"auto\""));
   }
   // Labels of the caller's own, of no effect on an answer.
-  for (const char* name :
-       {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-        "cache_salt", "spaces_between_special_tokens"}) {
+  for (const char* name : {"user", "metadata", "safety_identifier", "prompt_cache_key",
+                           "prompt_cache_retention", "spaces_between_special_tokens"}) {
     f.accept(name);
   }
 }
@@ -181,6 +180,12 @@ void parse_shared_fields(Fields& f, const ParseContext& c, GenerateRequest& out)
   out.priority = static_cast<int32_t>(f.integer("priority", std::numeric_limits<int32_t>::min(),
                                                 std::numeric_limits<int32_t>::max())
                                           .value_or(0));
+  if (const auto salt = f.string("cache_salt")) {
+    if (salt->empty() || salt->size() > engine::kMaxCacheSaltBytes)
+      f.fail("cache_salt", format("cache_salt has {} bytes; it must have 1 to {}", salt->size(),
+                                  engine::kMaxCacheSaltBytes));
+    out.cache_salt = *salt;
+  }
   const int64_t max_logprobs = c.model.max_logprobs < 0 ? vocab : c.model.max_logprobs;
   if (const auto k =
           f.integer("prompt_logprobs", c.model.max_logprobs < 0 ? -1 : 0, max_logprobs)) {
