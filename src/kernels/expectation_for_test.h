@@ -4,15 +4,13 @@
 // The bounds: `relative_bound` of the sum of absolute products (f32 and integer-group formats
 // 1e-6, others, whose sums have one order per instruction set, 4e-6), a product counting
 // |x| (|w| + 8 group scales) where four-bit codes meet float activations, as kernels multiply the
-// unsigned code and subtract the zero point's share; kernels that round scaled weights to
-// bfloat16 (linear.h) 2^-8. Integer sums over all of k are exact up to the multiplication by their
-// scales, 3e-7 of the result (and what the expectation's own sum is off). Below that: activations
-// under 2^-100 may count as zero, float units may flush results under 1e-37, and a product of two
-// scales is rounded to float, which matters where it is subnormal.
+// unsigned code and subtract the zero point's share. Integer sums over all of k are exact up to the
+// multiplication by their scales, 3e-7 of the result (and what the expectation's own sum is off).
+// Below that: activations under 2^-100 may count as zero, float units may flush results under
+// 1e-37, and a product of two scales is rounded to float, which matters where it is subnormal.
 #pragma once
 #include <cfloat>
 #include <cmath>
-#include <string_view>
 #include <vector>
 
 #include "kernels/matrix_for_test.h"
@@ -97,14 +95,7 @@ inline bool is_exact(const tensor::PackedFormat& f) {
   return f.activation == tensor::ActivationType::kInt8 && !f.group_k && !f.activation_group;
 }
 
-// Does the kernel round scaled weights to bfloat16 before it multiplies (linear.h)?
-inline bool rounds_weights(const tensor::PackedFormat& f, std::string_view kernel) {
-  return f.group_k && f.activation == tensor::ActivationType::kBf16 &&
-         (kernel.find("amx") != kernel.npos || kernel.find("avx512_bf16") != kernel.npos);
-}
-
-inline double relative_bound(const tensor::PackedFormat& f, std::string_view kernel) {
-  if (rounds_weights(f, kernel)) return 1.0 / 256;
+inline double relative_bound(const tensor::PackedFormat& f) {
   return f.weight == tensor::WeightType::kF32 || f.activation == tensor::ActivationType::kInt8
              ? 1e-6
              : 4e-6;
@@ -115,8 +106,7 @@ struct Expected {
 };
 
 // One output without bias. The weights are read at [channel] of w.
-inline Expected expected_dot(const TestWeights& w, int32_t channel, const RoundedRow& x,
-                             std::string_view kernel) {
+inline Expected expected_dot(const TestWeights& w, int32_t channel, const RoundedRow& x) {
   const bool unsigned_codes =
       tensor::bits_of(w.format.weight) == 4 && w.format.activation == tensor::ActivationType::kBf16;
   double sum = 0, magnitude = 0, weights = 0, products = 0, from_errors = 0;
@@ -135,7 +125,7 @@ inline Expected expected_dot(const TestWeights& w, int32_t channel, const Rounde
       (floats || w.format.activation == tensor::ActivationType::kBf16 ? weights * 0x1p-100 : 0) +
       products * 0x1p-148 + (floats ? 1e-37 : 1e-42);
   const double rounding = is_exact(w.format) ? 3e-7 * std::fabs(sum) + 1e-14 * magnitude
-                                             : relative_bound(w.format, kernel) * magnitude;
+                                             : relative_bound(w.format) * magnitude;
   return {sum, rounding + rest + from_errors};
 }
 

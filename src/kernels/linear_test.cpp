@@ -28,11 +28,10 @@ void expect_near(float y, const Expected& expected, int32_t channel) {
 }
 
 // Asserts y[r, :] against plain loops over the source weights.
-void expect_row(const TestWeights& w, std::string_view kernel, const float* x, const float* y,
-                float before) {
+void expect_row(const TestWeights& w, const float* x, const float* y, float before) {
   const RoundedRow row = round_row(w.format, x, w.k);
   for (int32_t c = 0; c < w.n; ++c) {
-    Expected e = expected_dot(w, c, row, kernel);
+    Expected e = expected_dot(w, c, row);
     const double added = std::fabs(before) + std::fabs(w.bias_of(c));
     e.value += double{w.bias_of(c)} + before;
     if (added > 0) e.bound += 2e-7 * (added + std::fabs(e.value));
@@ -74,9 +73,6 @@ class Linear : public testing::TestWithParam<LinearCase> {
       GTEST_SKIP() << reason;
   }
   bool is_reference() const { return GetParam().kernel->name.ends_with("_ref"); }
-  void expect_row(const TestWeights& w, const float* x, const float* y, float before) const {
-    kernels::expect_row(w, GetParam().kernel->name, x, y, before);
-  }
   // Runs the kernel with guard bytes behind its scratch.
   void run(int workers, LinearArgs args, int32_t max_rows) {
     LinearShape shape{GetParam().format, max_rows, 0, args.outputs.front().weight->k};
@@ -378,8 +374,7 @@ TEST_P(HeadLinear, EveryHeadUsesItsOwnMatrix) {
       for (int32_t r = 0; r < rows; ++r)
         for (int h = 0; h < heads; ++h) {
           const float* out = y.data() + r * y_row + h * y_head;
-          expect_row(weights[static_cast<size_t>(h)], kernel->name,
-                     x.data() + r * x_row + h * x_head, out, 0.0f);
+          expect_row(weights[static_cast<size_t>(h)], x.data() + r * x_row + h * x_head, out, 0.0f);
           ASSERT_EQ(out[n], 7.0f);
           if (HasFatalFailure()) return;
         }

@@ -51,6 +51,15 @@ template <int c, int a, int b>
 inline void dot_u8s8() {
   asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
 }
+// The same with a signed and b unsigned, and with both signed.
+template <int c, int a, int b>
+inline void dot_s8u8() {
+  asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
+}
+template <int c, int a, int b>
+inline void dot_s8s8() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
+}
 // c += a * b, bfloat16 pairs, sums in float32.
 template <int c, int a, int b>
 inline void dot_bf16() {

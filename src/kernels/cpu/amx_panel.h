@@ -1,17 +1,17 @@
-// One panel (32 channels) times many rows with AMX, for int8 and bfloat16. Included by
-// gemm_*_amx.cpp only.
+// One panel (32 channels) times many rows with AMX. Included by gemm_*_amx.cpp only.
 //
 // Tiles 0..3 hold results (rows 0-15 and 16-31 of a block x both channel tiles), 4 and 5
 // activations, 6 and 7 weights. Four products need 4 KiB of operands, 64 bytes a cycle, and L2
 // gives 48: so k is split into pieces whose weights (32 KiB) stay in L1 while all row blocks pass,
-// whose activations are loaded past L1; results wait in c between pieces. A sum's order is that of
-// k either way.
+// whose activations are loaded past L1; results wait in c between pieces. Quantised weights are
+// decoded a piece at a time, once for all rows. A sum's order is that of k in any case.
 #pragma once
 #include <immintrin.h>
 
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cpu/groups_avx512.h"
 #include "kernels/cpu/tile_ops.h"
 #include "platform/amx_tile.h"
 #include "platform/target.h"
@@ -19,7 +19,7 @@
 MOESTRO_TARGET_AMX_BEGIN
 namespace moestro::kernels::cpu::amx {
 
-inline constexpr int32_t kPieceSteps = 16;
+inline constexpr int32_t kPieceSteps = 16;  // tile steps: 64 bytes of an activation row
 
 // Tiles for a block of `rows` rows; loaded only when the number changes.
 inline void configure(TileState& state, int32_t rows) {
@@ -43,13 +43,30 @@ inline void finish(TileState& state) {
   state.rows = -1;
 }
 
-template <bool int8, int c, int a, int b>
+// Activations times weights.
+enum class Products : uint8_t { kU8S8, kS8U8, kS8S8, kBf16 };
+
+template <Products products, int c, int a, int b>
 inline void dot() {
-  if constexpr (int8)
+  if constexpr (products == Products::kU8S8)
     platform::dot_u8s8<c, a, b>();
+  else if constexpr (products == Products::kS8U8)
+    platform::dot_s8u8<c, a, b>();
+  else if constexpr (products == Products::kS8S8)
+    platform::dot_s8s8<c, a, b>();
   else
     platform::dot_bf16<c, a, b>();
 }
+
+// Weights that are operands as they lie, and those that a decoder (decode_avx512.h) makes operands.
+struct InPlace {
+  static constexpr int32_t kSub = 1;
+  static constexpr bool kDecodes = false;
+};
+template <class Decoder>
+struct Decoded : Decoder {
+  static constexpr bool kDecodes = true;
+};
 
 // Brings the weights that follow to L2, a bit every step.
 class Prefetch {
@@ -68,17 +85,25 @@ class Prefetch {
   int64_t per_step_;
 };
 
+// Tile steps [begin, end), counted from the start of a piece, times one block.
+template <int32_t sub>
 struct Piece {
-  const std::byte* w;
-  const std::byte* a;
-  int32_t steps, rows;  // rows of the block
-  float* c;             // [rows, 32]
-  bool first;           // c is to be overwritten
+  const std::byte *w, *a;  // at the start of the piece
+  int32_t begin, end;
+  int32_t rows;  // of the block
+  float* c;      // [rows, 32]
+  bool first;    // c is to be overwritten
+
+  static constexpr int64_t kRowBytes = 64 * sub;  // of a k-step
+  const std::byte* weights(int32_t s) const { return w + s * tensor::kKStepBytes; }
+  const std::byte* activations(int32_t s) const {
+    return a + s / sub * (rows * kRowBytes) + s % sub * 64;
+  }
 };
 
 // Results stay in the tiles while a block's piece is summed: 16 < rows <= 32.
-template <bool int8>
-inline void multiply_32(const Piece& p, Prefetch& prefetch) {
+template <Products products, int32_t sub>
+inline void multiply_32(const Piece<sub>& p, Prefetch& prefetch) {
   using namespace platform;
   float* c = p.c;
   if (p.first) {
@@ -92,17 +117,17 @@ inline void multiply_32(const Piece& p, Prefetch& prefetch) {
     load_tile<2>(c + 16 * 32, 128);
     load_tile<3>(c + 16 * 32 + 16, 128);
   }
-  const std::byte *w = p.w, *a = p.a;
-  for (int32_t s = 0; s < p.steps; ++s, w += tensor::kKStepBytes, a += p.rows * 64) {
+  for (int32_t s = p.begin; s < p.end; ++s) {
+    const std::byte *w = p.weights(s), *a = p.activations(s);
     prefetch.step();
     load_tile<6>(w, 64);
-    stream_tile<4>(a, 64);
-    dot<int8, 0, 4, 6>();
+    stream_tile<4>(a, p.kRowBytes);
+    dot<products, 0, 4, 6>();
     load_tile<7>(w + 1024, 64);
-    dot<int8, 1, 4, 7>();
-    stream_tile<5>(a + 1024, 64);
-    dot<int8, 2, 5, 6>();
-    dot<int8, 3, 5, 7>();
+    dot<products, 1, 4, 7>();
+    stream_tile<5>(a + 16 * p.kRowBytes, p.kRowBytes);
+    dot<products, 2, 5, 6>();
+    dot<products, 3, 5, 7>();
   }
   store_tile<0>(c, 128);
   store_tile<1>(c + 16, 128);
@@ -111,8 +136,8 @@ inline void multiply_32(const Piece& p, Prefetch& prefetch) {
 }
 
 // rows <= 16.
-template <bool int8>
-inline void multiply_16(const Piece& p, Prefetch& prefetch) {
+template <Products products, int32_t sub>
+inline void multiply_16(const Piece<sub>& p, Prefetch& prefetch) {
   using namespace platform;
   if (p.first) {
     zero_tile<0>();
@@ -121,43 +146,100 @@ inline void multiply_16(const Piece& p, Prefetch& prefetch) {
     load_tile<0>(p.c, 128);
     load_tile<1>(p.c + 16, 128);
   }
-  const std::byte *w = p.w, *a = p.a;
-  for (int32_t s = 0; s < p.steps; ++s, w += tensor::kKStepBytes, a += p.rows * 64) {
+  for (int32_t s = p.begin; s < p.end; ++s) {
+    const std::byte *w = p.weights(s), *a = p.activations(s);
     prefetch.step();
-    load_tile<4>(a, 64);
+    load_tile<4>(a, p.kRowBytes);
     load_tile<6>(w, 64);
-    dot<int8, 0, 4, 6>();
+    dot<products, 0, 4, 6>();
     load_tile<7>(w + 1024, 64);
-    dot<int8, 1, 4, 7>();
+    dot<products, 1, 4, 7>();
   }
   store_tile<0>(p.c, 128);
   store_tile<1>(p.c + 16, 128);
 }
 
-// call.c becomes raw sums (int32 or float32).
-template <bool int8>
-inline void panel_sums(const PanelCall& call, TileState& state) {
-  const int32_t k_steps = call.w->k_steps(), blocks = (call.rows + kBlockRows - 1) / kBlockRows;
-  const int32_t piece_steps = blocks == 1 ? k_steps : kPieceSteps;
-  const std::byte* w = call.w->panel(call.panel);
-  Prefetch prefetch(call, int64_t{k_steps} * blocks);
+template <Products products, int32_t sub>
+inline void multiply(const Piece<sub>& p, Prefetch& prefetch) {
+  if (p.rows > 16)
+    multiply_32<products>(p, prefetch);
+  else
+    multiply_16<products>(p, prefetch);
+}
+
+// Tile steps that hold values of k.
+template <class Weights>
+int32_t tile_steps(const tensor::PackedMatrix& w) {
+  const int32_t values = tensor::values_per_step(w.format) / Weights::kSub;
+  return (w.k + values - 1) / values;
+}
+
+// Calls f(piece, first row of the block, first tile step of the piece) for every piece of k and,
+// inside, every block.
+template <class Weights, class F>
+inline void each_piece(const PanelCall& call, TileState& state, F f) {
+  constexpr int32_t sub = Weights::kSub;
+  const tensor::PackedMatrix& m = *call.w;
+  const int32_t k_steps = m.k_steps(), blocks = (call.rows + kBlockRows - 1) / kBlockRows;
+  const int32_t piece_steps = !Weights::kDecodes && blocks == 1 ? k_steps : kPieceSteps / sub;
+  alignas(64) std::byte decoded[Weights::kDecodes ? kPieceSteps * tensor::kKStepBytes : 64];
   for (int32_t s = 0; s < k_steps; s += piece_steps) {
     const int32_t steps = std::min(piece_steps, k_steps - s);
+    const std::byte* w = m.panel(call.panel) + s * tensor::kKStepBytes;
+    if constexpr (Weights::kDecodes) {
+      Weights::decode(m, call.panel, s, steps, decoded);
+      w = decoded;
+    }
     for (int32_t b = 0; b < blocks; ++b) {
       const int32_t rows = std::min(kBlockRows, call.rows - b * kBlockRows);
-      const Piece piece = {w + s * tensor::kKStepBytes,
-                           call.a + (int64_t{b} * kBlockRows * k_steps + int64_t{s} * rows) * 64,
-                           steps,
-                           rows,
-                           call.c + b * kBlockRows * 32,
-                           s == 0};
       configure(state, rows);
-      if (rows > 16)
-        multiply_32<int8>(piece, prefetch);
-      else
-        multiply_16<int8>(piece, prefetch);
+      f(Piece<sub>{w, call.a + (int64_t{b} * kBlockRows * k_steps + int64_t{s} * rows) * 64 * sub,
+                   0, std::min(steps * sub, tile_steps<Weights>(m) - s * sub), rows,
+                   call.c + b * kBlockRows * 32, s == 0},
+        b * kBlockRows, s * sub);
     }
   }
+}
+
+template <class Weights>
+Prefetch prefetch_for(const PanelCall& call) {
+  const int32_t blocks = (call.rows + kBlockRows - 1) / kBlockRows;
+  return {call, int64_t{tile_steps<Weights>(*call.w)} * blocks};
+}
+
+// call.c becomes raw sums (int32 or float32) over all of k.
+template <Products products, class Weights>
+inline void panel_sums(const PanelCall& call, TileState& state) {
+  Prefetch prefetch = prefetch_for<Weights>(call);
+  each_piece<Weights>(call, state, [&](const auto& piece, int32_t, int32_t) {
+    multiply<products>(piece, prefetch);
+  });
+}
+
+// call.c becomes the sums with all their scales; groups are multiples of a tile step's values.
+template <Products products, class Weights>
+inline void panel_groups(const PanelCall& call, TileState& state, avx512::Stretch& stretch) {
+  constexpr bool kIntegers = products != Products::kBf16;
+  const int32_t values = tensor::values_per_step(call.w->format) / Weights::kSub;
+  Prefetch prefetch = prefetch_for<Weights>(call);
+  alignas(64) float t[kBlockRows * 32];
+  each_piece<Weights>(call, state, [&](auto piece, int32_t first_row, int32_t first_step) {
+    float* c = piece.c;
+    const int32_t end = piece.end;
+    bool first = piece.first;
+    piece.c = t;
+    piece.first = true;
+    while (piece.begin < end) {
+      const int32_t k = (first_step + piece.begin) * values;
+      piece.end = stretch.end(k, (first_step + end) * values) / values - first_step;
+      multiply<products>(piece, prefetch);
+      stretch.start(k);
+      stretch.template count<kIntegers>(t, first_row, piece.rows, c, first);
+      first = false;
+      piece.begin = piece.end;
+    }
+  });
+  stretch.finish();
 }
 
 }  // namespace moestro::kernels::cpu::amx

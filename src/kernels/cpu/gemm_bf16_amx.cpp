@@ -8,7 +8,9 @@ MOESTRO_TARGET_AMX_BEGIN
 namespace moestro::kernels::cpu {
 namespace {
 
-void panel(const PanelCall& call, TileState& state) { amx::panel_sums<false>(call, state); }
+void panel(const PanelCall& call, TileState& state) {
+  amx::panel_sums<amx::Products::kBf16, amx::InPlace>(call, state);
+}
 
 }  // namespace
 

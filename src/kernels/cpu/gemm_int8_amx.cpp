@@ -12,7 +12,7 @@ constexpr int32_t kVectorRows = 4;
 
 void panel(const PanelCall& call, TileState& state) {
   if (call.rows <= kVectorRows) return int8_vnni_panel(call, state);
-  amx::panel_sums<true>(call, state);
+  amx::panel_sums<amx::Products::kU8S8, amx::InPlace>(call, state);
   avx512::scale_int8_sums(call);
 }
 

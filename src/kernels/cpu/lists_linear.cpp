@@ -28,6 +28,25 @@ std::string_view groups_of_16(const PackedFormat& f) noexcept {
   return f.group_k % 64 ? "weight groups that are not 16, 32 or a multiple of 64" : groups_of_64(f);
 }
 
+// AMX adds stretches of 32 (bfloat16) or 64 (bytes) values of k, AVX-512 any multiple of 16; sums
+// of activations for zero points go by group of weights.
+template <int32_t values, bool sums>
+std::string_view tile_groups(const PackedFormat& f) noexcept {
+  static_assert(values == 16 || values == 32 || values == 64);
+  const bool decoded = f.weight == tensor::WeightType::kFp4 && f.group_scale == DType::kF8E4M3;
+  if (f.group_k % (decoded ? 16 : values))
+    return values == 64   ? "weight groups that are not a multiple of 64"
+           : values == 32 ? "weight groups that are not a multiple of 32"
+                          : "weight groups that are not a multiple of 16";
+  if (f.activation_group % values)
+    return values == 64   ? "activation groups that are not a multiple of 64"
+           : values == 32 ? "activation groups that are not a multiple of 32"
+                          : "activation groups that are not a multiple of 16";
+  if (sums && f.activation_group && (!f.group_k || f.activation_group % f.group_k))
+    return "activation groups that are not whole weight groups";
+  return "";
+}
+
 template <const cpu::TileOps& ops, WhyNotFormat why_not = any_groups>
 constexpr LinearKernel linear(std::string_view name, IsaSet needs) {
   return {name, needs,
@@ -91,26 +110,44 @@ constexpr LinearKernel kLinearInt8[] = {
     linear_ref("linear_int8_ref"),
 };
 constexpr LinearKernel kLinearInt8Block[] = {
+    linear<cpu::kInt8BlockAmx, tile_groups<64, false>>("linear_int8_block_amx",
+                                                       platform::kAmxInt8Set),
+    linear<cpu::kInt8BlockAvx512Vnni, tile_groups<16, true>>("linear_int8_block_avx512_vnni",
+                                                             platform::kAvx512VnniSet),
     linear<cpu::kInt8BlockAvx2, groups_of_64>("linear_int8_block_avx2", Isa::kAvx2),
     linear_ref("linear_int8_block_ref"),
 };
 constexpr LinearKernel kLinearFp8[] = {
+    linear<cpu::kFp8Amx, tile_groups<32, false>>("linear_fp8_amx", platform::kAmxBf16Set),
+    linear<cpu::kFp8Avx512, tile_groups<16, false>>("linear_fp8_avx512", platform::kAvx512Base),
     linear<cpu::kFp8Avx2, groups_of_16>("linear_fp8_avx2", Isa::kAvx2),
     linear_ref("linear_fp8_ref"),
 };
 constexpr LinearKernel kLinearFp8Bf16[] = {
+    linear<cpu::kFp8Amx, tile_groups<32, false>>("linear_fp8_bf16_amx", platform::kAmxBf16Set),
+    linear<cpu::kFp8Avx512, tile_groups<16, false>>("linear_fp8_bf16_avx512",
+                                                    platform::kAvx512Base),
     linear<cpu::kFp8Bf16Avx2, groups_of_16>("linear_fp8_bf16_avx2", Isa::kAvx2),
     linear_ref("linear_fp8_bf16_ref"),
 };
 constexpr LinearKernel kLinearInt4[] = {
+    linear<cpu::kInt4Amx, tile_groups<32, true>>("linear_int4_amx", platform::kAmxBf16Set),
+    linear<cpu::kInt4Avx512, tile_groups<16, true>>("linear_int4_avx512", platform::kAvx512Base),
     linear<cpu::kInt4Avx2, groups_of_16>("linear_int4_avx2", Isa::kAvx2),
     linear_ref("linear_int4_ref"),
 };
 constexpr LinearKernel kLinearInt4Int8[] = {
+    linear<cpu::kInt4Int8Amx, tile_groups<64, true>>("linear_int4_int8_amx", platform::kAmxInt8Set),
+    linear<cpu::kInt4Amx, tile_groups<32, true>>("linear_int4_int8_amx_bf16",
+                                                 platform::kAmxBf16Set),
+    linear<cpu::kInt4Int8Avx512Vnni, tile_groups<16, true>>("linear_int4_int8_avx512_vnni",
+                                                            platform::kAvx512VnniSet),
     linear<cpu::kInt4Int8Avx2, groups_of_16>("linear_int4_int8_avx2", Isa::kAvx2),
     linear_ref("linear_int4_int8_ref"),
 };
 constexpr LinearKernel kLinearFp4[] = {
+    linear<cpu::kFp4Amx, tile_groups<32, true>>("linear_fp4_amx", platform::kAmxBf16Set),
+    linear<cpu::kFp4Avx512, tile_groups<16, true>>("linear_fp4_avx512", platform::kAvx512Base),
     linear<cpu::kFp4Avx2, groups_of_16>("linear_fp4_avx2", Isa::kAvx2),
     linear_ref("linear_fp4_ref"),
 };
@@ -145,26 +182,49 @@ constexpr ExpertMlpKernel kExpertMlpInt8[] = {
     expert_mlp_ref("expert_mlp_int8_ref"),
 };
 constexpr ExpertMlpKernel kExpertMlpInt8Block[] = {
+    expert_mlp<cpu::kInt8BlockAmx, tile_groups<64, false>>("expert_mlp_int8_block_amx",
+                                                           platform::kAmxInt8Set),
+    expert_mlp<cpu::kInt8BlockAvx512Vnni, tile_groups<16, true>>(
+        "expert_mlp_int8_block_avx512_vnni", platform::kAvx512VnniSet),
     expert_mlp<cpu::kInt8BlockAvx2, groups_of_64>("expert_mlp_int8_block_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_int8_block_ref"),
 };
 constexpr ExpertMlpKernel kExpertMlpFp8[] = {
+    expert_mlp<cpu::kFp8Amx, tile_groups<32, false>>("expert_mlp_fp8_amx", platform::kAmxBf16Set),
+    expert_mlp<cpu::kFp8Avx512, tile_groups<16, false>>("expert_mlp_fp8_avx512",
+                                                        platform::kAvx512Base),
     expert_mlp<cpu::kFp8Avx2, groups_of_16>("expert_mlp_fp8_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_fp8_ref"),
 };
 constexpr ExpertMlpKernel kExpertMlpFp8Bf16[] = {
+    expert_mlp<cpu::kFp8Amx, tile_groups<32, false>>("expert_mlp_fp8_bf16_amx",
+                                                     platform::kAmxBf16Set),
+    expert_mlp<cpu::kFp8Avx512, tile_groups<16, false>>("expert_mlp_fp8_bf16_avx512",
+                                                        platform::kAvx512Base),
     expert_mlp<cpu::kFp8Bf16Avx2, groups_of_16>("expert_mlp_fp8_bf16_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_fp8_bf16_ref"),
 };
 constexpr ExpertMlpKernel kExpertMlpInt4[] = {
+    expert_mlp<cpu::kInt4Amx, tile_groups<32, true>>("expert_mlp_int4_amx", platform::kAmxBf16Set),
+    expert_mlp<cpu::kInt4Avx512, tile_groups<16, true>>("expert_mlp_int4_avx512",
+                                                        platform::kAvx512Base),
     expert_mlp<cpu::kInt4Avx2, groups_of_16>("expert_mlp_int4_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_int4_ref"),
 };
 constexpr ExpertMlpKernel kExpertMlpInt4Int8[] = {
+    expert_mlp<cpu::kInt4Int8Amx, tile_groups<64, true>>("expert_mlp_int4_int8_amx",
+                                                         platform::kAmxInt8Set),
+    expert_mlp<cpu::kInt4Amx, tile_groups<32, true>>("expert_mlp_int4_int8_amx_bf16",
+                                                     platform::kAmxBf16Set),
+    expert_mlp<cpu::kInt4Int8Avx512Vnni, tile_groups<16, true>>("expert_mlp_int4_int8_avx512_vnni",
+                                                                platform::kAvx512VnniSet),
     expert_mlp<cpu::kInt4Int8Avx2, groups_of_16>("expert_mlp_int4_int8_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_int4_int8_ref"),
 };
 constexpr ExpertMlpKernel kExpertMlpFp4[] = {
+    expert_mlp<cpu::kFp4Amx, tile_groups<32, true>>("expert_mlp_fp4_amx", platform::kAmxBf16Set),
+    expert_mlp<cpu::kFp4Avx512, tile_groups<16, true>>("expert_mlp_fp4_avx512",
+                                                       platform::kAvx512Base),
     expert_mlp<cpu::kFp4Avx2, groups_of_16>("expert_mlp_fp4_avx2", Isa::kAvx2),
     expert_mlp_ref("expert_mlp_fp4_ref"),
 };

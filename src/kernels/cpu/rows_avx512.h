@@ -95,22 +95,26 @@ inline void pack_bf16(const tensor::PackedFormat&, const float* x, int32_t k, st
   }
 }
 
-// q + 128, unsigned: what vpdpbusd and tdpbusd want on the activation side. Padding past k holds
-// 128, that is q = 0.
-inline void pack_int8(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
-                      int64_t step_stride, float* scale_out) {
+// The largest magnitude as bits, which order finite < infinite < NaN.
+inline uint32_t largest_bits(const float* x, int32_t k) {
   __m512i m = _mm512_setzero_si512();
   for (int32_t i = 0; i < k; i += 16) {
     const __m512 v = _mm512_maskz_loadu_ps(first_lanes(std::min(16, k - i)), x + i);
     m = _mm512_max_epi32(m,
                          _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff)));
   }
-  // As bits: finite < infinite < NaN.
-  const int32_t largest = _mm512_reduce_max_epi32(m);
+  return static_cast<uint32_t>(_mm512_reduce_max_epi32(m));
+}
+
+// q + 128, unsigned: what vpdpbusd and tdpbusd want on the activation side. Padding past k holds
+// 128, that is q = 0.
+inline void pack_int8(const tensor::PackedFormat&, const float* x, int32_t k, std::byte* dst,
+                      int64_t step_stride, float* scale_out) {
+  const uint32_t largest = largest_bits(x, k);
   float scale;
   std::memcpy(&scale, &largest, 4);
   scale /= 127.0f;
-  const bool finite = largest < 0x7f800000;
+  const bool finite = largest < 0x7f800000u;
   const __m512 s = _mm512_set1_ps(scale);
   for (int32_t i = 0; i < k; i += 64, dst += step_stride) {
     if (!finite || scale == 0) {

@@ -65,9 +65,12 @@ extern const TileOps kF32Avx512, kF32Avx2;
 extern const TileOps kBf16Amx, kBf16Avx512Bf16, kBf16Avx2;
 extern const TileOps kInt8Amx, kInt8Avx512Vnni, kInt8Avx2;
 // Groups, of int8 activations too.
-extern const TileOps kInt8BlockAvx2;
-// Named after the weights, then the activations where a weight type has two.
-extern const TileOps kFp8Avx2, kFp8Bf16Avx2, kInt4Avx2, kInt4Int8Avx2, kFp4Avx2;
+extern const TileOps kInt8BlockAmx, kInt8BlockAvx512Vnni, kInt8BlockAvx2;
+// Named after the weights, then the activations where a weight type has two and one kernel does not
+// do both.
+extern const TileOps kFp8Amx, kFp8Avx512, kFp8Avx2, kFp8Bf16Avx2;
+extern const TileOps kInt4Amx, kInt4Avx512, kInt4Avx2, kFp4Amx, kFp4Avx512, kFp4Avx2;
+extern const TileOps kInt4Int8Amx, kInt4Int8Avx512Vnni, kInt4Int8Avx2;
 
 inline void finish_nothing(TileState&) {}
 inline int32_t no_row_scales(const tensor::PackedFormat&, int32_t) { return 0; }

@@ -1,0 +1,31 @@
+// Four-bit integer weights times int8 activations with AMX: signed activations times unsigned
+// codes, exact in int32 over a group (or over all of k), less the zero point times the activations'
+// sum.
+#include "kernels/cpu/amx_panel.h"
+
+MOESTRO_TARGET_AMX_BEGIN
+namespace moestro::kernels::cpu {
+namespace {
+
+void panel(const PanelCall& call, TileState& state) {
+  using Weights = amx::Decoded<avx512::Int4Bytes>;
+  avx512::Stretch stretch(call, true, Weights::kZero);
+  if (call.w->format.group_k)
+    return amx::panel_groups<amx::Products::kS8U8, Weights>(call, state, stretch);
+  amx::panel_sums<amx::Products::kS8U8, Weights>(call, state);
+  stretch.finish_integers();
+}
+
+}  // namespace
+
+const TileOps kInt4Int8Amx = {tensor::WeightType::kInt4,
+                              128,
+                              avx512::group_values_per_row<avx512::Sums::kAll>,
+                              avx512::pack_groups<avx512::Packed::kBytes, avx512::Sums::kAll>,
+                              panel,
+                              avx512::store,
+                              avx512::silu,
+                              amx::finish};
+
+}  // namespace moestro::kernels::cpu
+MOESTRO_TARGET_END
