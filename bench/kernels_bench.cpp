@@ -15,6 +15,7 @@
 #include "kernels/expert_mlp.h"
 #include "platform/arena.h"
 #include "platform/ceilings.h"
+#include "tensor/numeric.h"
 
 namespace moestro::bench {
 namespace {
@@ -30,57 +31,104 @@ using platform::Unit;
 using platform::unit_name;
 using tensor::PackedFormat;
 using tensor::PackedMatrix;
+using tensor::WeightType;
 
 constexpr int32_t kHidden = 2048, kExperts = 128, kTopK = 8, kIntermediate = 768, kMaxTokens = 4096;
 
-// One layer's experts with random weights, written in packed form. Their values matter: results
-// that fall below the normal range of float32 cost a hundred cycles each.
-struct Layer {
-  Buffer memory;
-  std::vector<PackedMatrix> gate_up, down;
+// Random weights whose values are like a checkpoint's: results that fall below the normal range of
+// float32 cost a hundred cycles each, and so would float8 weights that are mostly subnormal.
+class RandomWeights {
+ public:
+  explicit RandomWeights(uint64_t seed) : state_(seed) {}
 
-  Layer(PackedFormat format, uint64_t seed) {
-    const int64_t gate_up_bytes = tensor::packed_bytes(format, 2 * kIntermediate, kHidden);
-    const int64_t down_bytes = tensor::packed_bytes(format, kHidden, kIntermediate);
-    memory = Buffer::allocate(static_cast<size_t>((gate_up_bytes + down_bytes) * kExperts)).value();
-    std::byte* at = memory.data();
-    for (int e = 0; e < kExperts; ++e) {
-      gate_up.push_back(fill(format, 2 * kIntermediate, kHidden, at, seed));
-      at += gate_up_bytes;
-      down.push_back(fill(format, kHidden, kIntermediate, at, seed));
-      at += down_bytes;
-    }
-  }
-
-  static PackedMatrix fill(PackedFormat format, int32_t n, int32_t k, std::byte* at,
-                           uint64_t& state) {
+  PackedMatrix fill(const PackedFormat& format, int32_t n, int32_t k, std::byte* at) {
+    const tensor::PackedLayout layout = tensor::packed_layout(format, n, k);
     PackedMatrix m;
     m.format = format;
     m.n = n;
     m.k = k;
     m.data = at;
-    const int64_t bytes = m.num_panels() * m.panel_bytes();
-    // Floats: small exponents of both signs, so that nothing overflows; int8: all values.
-    const uint64_t keep = format == PackedFormat::kInt8 ? ~uint64_t{0} : 0x80ff80ff80ff80ff;
-    const uint64_t add = format == PackedFormat::kInt8 ? 0 : 0x3c003c003c003c00;
-    for (int64_t i = 0; i < bytes; i += 8) {
-      state ^= state << 13;
-      state ^= state >> 7;
-      state ^= state << 17;
-      const uint64_t v = (state & keep) ^ add;
-      std::memcpy(at + i, &v, 8);
-    }
-    if (format == PackedFormat::kInt8) {
-      auto* scales = reinterpret_cast<float*>(at + bytes);
-      std::fill_n(scales, m.padded_n(), 3e-4f);
+    fill_codes(format.weight, at, m.num_panels() * m.panel_bytes());
+    const int64_t cells = int64_t{m.padded_n()} * m.groups();
+    if (tensor::has_channel_scales(format)) {
+      auto* scales = reinterpret_cast<float*>(at + layout.scales);
+      const bool global = format.group_scale == DType::kF8E4M3 && format.group_k;
+      std::fill_n(scales, m.padded_n(), format.group_k && !global ? 1.0f : scale_of(format.weight));
       m.scales = scales;
-      auto* compensation = reinterpret_cast<int32_t*>(scales + m.padded_n());
-      m.compensation = compensation;
-      for (int64_t i = 0; i < bytes; ++i)
-        compensation[i / m.panel_bytes() * 32 + i % 2048 / 1024 * 16 + i % 64 / 4] +=
-            128 * static_cast<int8_t>(at[i]);
+    }
+    // Not what belongs to the weights, but that changes no time.
+    if (tensor::has_compensation(format))
+      m.compensation = reinterpret_cast<const int32_t*>(at + layout.compensation);
+    if (format.group_k) {
+      m.group_scales = at + layout.group_scales;
+      for (int64_t i = 0; i < cells; ++i) put_group_scale(format, at + layout.group_scales, i);
+    }
+    if (format.zero_points) {
+      m.zero_points = reinterpret_cast<const uint8_t*>(at + layout.zero_points);
+      for (int64_t i = 0; i < cells; ++i)
+        at[layout.zero_points + i] = static_cast<std::byte>(next() % 16);
     }
     return m;
+  }
+
+ private:
+  uint64_t next() {
+    state_ ^= state_ << 13;
+    state_ ^= state_ >> 7;
+    return state_ ^= state_ << 17;
+  }
+  static float scale_of(WeightType type) {
+    return type == WeightType::kInt8  ? 3e-4f
+           : type == WeightType::kFp8 ? 2e-3f
+           : type == WeightType::kFp4 ? 8e-3f
+                                      : 5e-3f;
+  }
+  static void put_group_scale(const PackedFormat& format, std::byte* scales, int64_t i) {
+    const float scale = scale_of(format.weight);
+    const uint32_t bits = format.group_scale == DType::kBF16     ? to_bf16(scale).bits
+                          : format.group_scale == DType::kF16    ? to_f16(scale).bits
+                          : format.group_scale == DType::kF8E8M0 ? 120
+                          : format.group_scale == DType::kF8E4M3 ? 0x38
+                                                                 : std::bit_cast<uint32_t>(scale);
+    const int width = tensor::group_scale_bytes(format);
+    std::memcpy(scales + i * width, &bits, static_cast<size_t>(width));
+  }
+  void fill_codes(WeightType type, std::byte* at, int64_t bytes) {
+    // Floats: small exponents of both signs. float8: magnitudes 2 .. 30, and a zero now and then.
+    const bool floats = type == WeightType::kF32 || type == WeightType::kBf16;
+    const uint64_t keep = floats                     ? 0x80ff80ff80ff80ff
+                          : type == WeightType::kFp8 ? 0x9f9f9f9f9f9f9f9f
+                                                     : ~uint64_t{0};
+    const uint64_t add = floats                     ? 0x3c003c003c003c00
+                         : type == WeightType::kFp8 ? 0x4040404040404040
+                                                    : 0;
+    for (int64_t i = 0; i < bytes; i += 8) {
+      uint64_t v = (next() & keep) ^ add;
+      if (type == WeightType::kFp8 && state_ >> 32 < uint64_t{1} << 25) v &= ~uint64_t{0xff};
+      std::memcpy(at + i, &v, 8);
+    }
+  }
+
+  uint64_t state_;
+};
+
+// One layer's experts.
+struct Layer {
+  Buffer memory;
+  std::vector<PackedMatrix> gate_up, down;
+
+  Layer(const PackedFormat& format, uint64_t seed) {
+    const int64_t gate_up_bytes = tensor::packed_bytes(format, 2 * kIntermediate, kHidden);
+    const int64_t down_bytes = tensor::packed_bytes(format, kHidden, kIntermediate);
+    memory = Buffer::allocate(static_cast<size_t>((gate_up_bytes + down_bytes) * kExperts)).value();
+    RandomWeights random(seed);
+    std::byte* at = memory.data();
+    for (int e = 0; e < kExperts; ++e) {
+      gate_up.push_back(random.fill(format, 2 * kIntermediate, kHidden, at));
+      at += gate_up_bytes;
+      down.push_back(random.fill(format, kHidden, kIntermediate, at));
+      at += down_bytes;
+    }
   }
 };
 
@@ -108,13 +156,15 @@ struct Routing {
 
 std::unique_ptr<platform::Gang> gang;
 
-// The layers of one format; a new format frees the last one's.
-const std::vector<Layer>& layers_of(PackedFormat format) {
+// The layers of one format, 1.2 GB of them; a new format frees the last one's.
+const std::vector<Layer>& layers_of(const PackedFormat& format) {
   static std::vector<Layer> layers;
   static PackedFormat current = PackedFormat::kF32;
   if (layers.empty() || current != format) {
     layers.clear();
-    const int count = format == PackedFormat::kInt8 ? 3 : format == PackedFormat::kBf16 ? 2 : 1;
+    const int64_t layer = kExperts * (tensor::packed_bytes(format, 2 * kIntermediate, kHidden) +
+                                      tensor::packed_bytes(format, kHidden, kIntermediate));
+    const auto count = static_cast<int>((1'200'000'000 + layer - 1) / layer);
     for (int i = 0; i < count; ++i)
       layers.emplace_back(format, 88172645463325252ull + static_cast<uint64_t>(i));
     current = format;
@@ -126,12 +176,13 @@ Unit unit_of(const ExpertMlpKernel& kernel) {
   const auto has = [&](std::string_view part) {
     return kernel.name.find(part) != std::string_view::npos;
   };
-  if (has("amx")) return has("int8") ? Unit::kAmxInt8 : Unit::kAmxBf16;
-  if (has("avx512")) return has("int8") ? Unit::kVnni512 : Unit::kFma512;
-  return has("int8") ? Unit::kInt8Avx2 : Unit::kFmaAvx2;
+  const bool integers = has("int8") && !has("amx_bf16");
+  if (has("amx")) return integers ? Unit::kAmxInt8 : Unit::kAmxBf16;
+  if (has("avx512")) return integers ? Unit::kVnni512 : Unit::kFma512;
+  return integers ? Unit::kInt8Avx2 : Unit::kFmaAvx2;
 }
 
-void moe_layer(benchmark::State& state, PackedFormat format, const ExpertMlpKernel* kernel) {
+void moe_layer(benchmark::State& state, const PackedFormat& format, const ExpertMlpKernel* kernel) {
   const auto tokens = static_cast<int32_t>(state.range(0));
   const std::vector<Layer>& layers = layers_of(format);
   static const Buffer x = Buffer::allocate(size_t{4} * kMaxTokens * kHidden).value();
@@ -193,12 +244,32 @@ void print_ceilings() {
   std::fflush(stdout);
 }
 
+std::vector<PackedFormat> formats() {
+  using enum WeightType;
+  using A = tensor::ActivationType;
+  return {PackedFormat::kInt8,
+          PackedFormat::kBf16,
+          PackedFormat::kF32,
+          {kInt8, A::kInt8, 128, DType::kF32, false, 128},
+          {kFp8, A::kFp8},
+          {kFp8, A::kFp8, 128, DType::kF32, false, 128},
+          {kFp8, A::kBf16},
+          {kInt4, A::kBf16, 128, DType::kF16},
+          {kInt4, A::kBf16, 64, DType::kF16, true},
+          {kInt4, A::kBf16, 32, DType::kBF16},
+          {kInt4, A::kInt8, 128, DType::kF16},
+          {kInt4, A::kInt8},
+          {kFp4, A::kBf16, 32, DType::kF8E8M0},
+          {kFp4, A::kBf16, 16, DType::kF8E4M3}};
+}
+
+// "expert_mlp_int4_amx int4-g128".
 void register_all() {
-  for (const PackedFormat format : {PackedFormat::kInt8, PackedFormat::kBf16, PackedFormat::kF32})
+  for (const PackedFormat& format : formats())
     for (const ExpertMlpKernel& kernel : kernels::expert_mlp_kernels(format)) {
       if (!platform::detect_isa().contains(kernel.needs) || kernel.name.ends_with("_ref")) continue;
       auto* b = benchmark::RegisterBenchmark(
-          std::string(kernel.name).c_str(),
+          (std::string(kernel.name) + " " + tensor::packed_format_name(format).substr(8)).c_str(),
           [format, k = &kernel](benchmark::State& s) { moe_layer(s, format, k); });
       for (const int tokens : {1, 4, 16, 32, 128, 512, 2048, 4096}) b->Arg(tokens);
       b->UseManualTime()->Unit(benchmark::kMillisecond)->MinTime(0.5)->ArgName("tokens");
