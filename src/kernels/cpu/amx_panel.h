@@ -4,7 +4,8 @@
 // activations, 6 and 7 weights. Four products need 4 KiB of operands, 64 bytes a cycle, and L2
 // gives 48: so k is split into pieces whose weights (32 KiB) stay in L1 while all row blocks pass,
 // whose activations are loaded past L1; results wait in c between pieces. Quantised weights are
-// decoded a piece at a time, once for all rows. A sum's order is that of k in any case.
+// decoded a piece at a time, once for all rows; for one block in small pieces, so that decoding the
+// next overlaps with multiplying. A sum's order is that of k in any case.
 #pragma once
 #include <immintrin.h>
 
@@ -19,7 +20,8 @@
 MOESTRO_TARGET_AMX_BEGIN
 namespace moestro::kernels::cpu::amx {
 
-inline constexpr int32_t kPieceSteps = 16;  // tile steps: 64 bytes of an activation row
+// In tile steps: 64 bytes of an activation row.
+inline constexpr int32_t kPieceSteps = 16, kSmallPieceSteps = 4;
 
 // Tiles for a block of `rows` rows; loaded only when the number changes.
 inline void configure(TileState& state, int32_t rows) {
@@ -181,7 +183,9 @@ inline void each_piece(const PanelCall& call, TileState& state, F f) {
   constexpr int32_t sub = Weights::kSub;
   const tensor::PackedMatrix& m = *call.w;
   const int32_t k_steps = m.k_steps(), blocks = (call.rows + kBlockRows - 1) / kBlockRows;
-  const int32_t piece_steps = !Weights::kDecodes && blocks == 1 ? k_steps : kPieceSteps / sub;
+  const int32_t piece_steps = blocks > 1          ? kPieceSteps / sub
+                              : Weights::kDecodes ? kSmallPieceSteps / sub
+                                                  : k_steps;
   alignas(64) std::byte decoded[Weights::kDecodes ? kPieceSteps * tensor::kKStepBytes : 64];
   for (int32_t s = 0; s < k_steps; s += piece_steps) {
     const int32_t steps = std::min(piece_steps, k_steps - s);

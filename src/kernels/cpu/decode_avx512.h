@@ -65,20 +65,30 @@ inline __m512 load_scales(const std::byte* p, DType type) {
   }
 }
 
-// float8 e4m3 as bfloat16. The three bits of mantissa and four of exponent keep their places, the
-// exponent grows by 120; subnormals and NaN, which are rare, are put in after a look for any.
+// float8 e4m3 as bfloat16, whose exponent is 120 larger: the code's upper four bits (sign and three
+// of the exponent) give the upper byte, the lower four move to the top of the lower byte.
+// Subnormals and NaN, which are rare, are put in after a look for any in four rows.
 struct Fp8Weights {
   static constexpr int32_t kSub = 2;
   static constexpr tensor::WeightType kWeight = tensor::WeightType::kFp8;
 
-  // Codes in the high bytes of words.
-  static __m512i widen(__m512i v) {
-    const __m512i magnitude =
-        _mm512_add_epi16(_mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi16(0x07f0)),
-                         _mm512_set1_epi16(0x3c00));
-    return _mm512_ternarylogic_epi32(magnitude, v, _mm512_set1_epi16(static_cast<int16_t>(0x8000)),
-                                     0xf8);  // magnitude | (v & 0x8000)
+  // Pairs (0, 2) and (1, 3) of a row of codes.
+  static void widen(__m512i x, __m512i& even, __m512i& odd) {
+    const __m512i upper_bytes = _mm512_broadcast_i32x4(_mm_setr_epi16(
+        0x3d3c, 0x3f3e, 0x4140, 0x4342, static_cast<int16_t>(0xbdbc), static_cast<int16_t>(0xbfbe),
+        static_cast<int16_t>(0xc1c0), static_cast<int16_t>(0xc3c2)));
+    const __m512i low = _mm512_set1_epi16(0x00f0);
+    const __m512i y = _mm512_srli_epi16(x, 4);
+    const __m512i upper =
+        _mm512_shuffle_epi8(upper_bytes, _mm512_and_si512(y, _mm512_set1_epi8(15)));
+    // upper << 8 | (x << 4 & low)
+    even =
+        _mm512_ternarylogic_epi32(_mm512_slli_epi16(upper, 8), _mm512_slli_epi16(x, 4), low, 0xf8);
+    // upper of the odd bytes, else y & low
+    odd = _mm512_ternarylogic_epi32(upper, _mm512_and_si512(y, low),
+                                    _mm512_set1_epi16(static_cast<int16_t>(0xff00)), 0xe4);
   }
+  // `widened`, but for subnormals and NaN among the codes in the high bytes of v.
   static __m512i with_special(__m512i v, __m512i widened) {
     const __m512i code = _mm512_and_si512(_mm512_srli_epi16(v, 8), _mm512_set1_epi16(0x7f));
     const __m512i sign = _mm512_and_si512(v, _mm512_set1_epi16(static_cast<int16_t>(0x8000)));
@@ -91,31 +101,37 @@ struct Fp8Weights {
     return _mm512_mask_mov_epi16(finite, _mm512_cmpeq_epi16_mask(code, _mm512_set1_epi16(0x7f)),
                                  _mm512_set1_epi16(0x7fc0));
   }
-  static void row(const std::byte* src, std::byte* dst) {
-    const __m512i x = _mm512_load_si512(src);
-    const __m512i even = _mm512_slli_epi16(x, 8),
-                  odd = _mm512_and_si512(x, _mm512_set1_epi16(static_cast<int16_t>(0xff00)));
-    __m512i a = widen(even), b = widen(odd);
-    // (code + 1) modulo 128: 0 is NaN, 1..8 are zero and the subnormals.
-    const __m512i next =
-        _mm512_and_si512(_mm512_add_epi8(x, _mm512_set1_epi8(1)), _mm512_set1_epi8(0x7f));
-    if (_mm512_cmplt_epu8_mask(next, _mm512_set1_epi8(9))) {
-      a = with_special(even, a);
-      b = with_special(odd, b);
+  static void four_rows(const std::byte* src, std::byte* dst) {
+    __m512i least = _mm512_set1_epi8(0x7f);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      prefetch_weights(src + r * 64);
+      const __m512i x = _mm512_load_si512(src + r * 64);
+      __m512i even, odd;
+      widen(x, even, odd);
+      _mm512_store_si512(dst + r * 128, even);
+      _mm512_store_si512(dst + r * 128 + 64, odd);
+      // (code + 1) modulo 128: 0 is NaN, 1..8 are zero and the subnormals.
+      least = _mm512_min_epu8(
+          least, _mm512_and_si512(_mm512_add_epi8(x, _mm512_set1_epi8(1)), _mm512_set1_epi8(0x7f)));
     }
-    _mm512_store_si512(dst, a);
-    _mm512_store_si512(dst + 64, b);
+    if (!_mm512_cmplt_epu8_mask(least, _mm512_set1_epi8(9))) return;
+    for (int r = 0; r < 4; ++r) {
+      const __m512i x = _mm512_load_si512(src + r * 64);
+      __m512i even, odd;
+      widen(x, even, odd);
+      _mm512_store_si512(dst + r * 128, with_special(_mm512_slli_epi16(x, 8), even));
+      _mm512_store_si512(dst + r * 128 + 64, with_special(x, odd));
+    }
   }
   static void decode(const tensor::PackedMatrix& w, int32_t panel, int32_t step, int32_t steps,
                      std::byte* dst) {
     const std::byte* src = w.panel(panel) + step * tensor::kKStepBytes;
     for (int32_t s = 0; s < steps; ++s, src += tensor::kKStepBytes, dst += 2 * tensor::kKStepBytes)
       for (int tile = 0; tile < 2; ++tile)
-        for (int r = 0; r < 16; ++r) {
-          const std::byte* from = src + tile * 1024 + r * 64;
-          prefetch_weights(from);
-          row(from, dst + r / 8 * tensor::kKStepBytes + tile * 1024 + r % 8 * 128);
-        }
+        for (int r = 0; r < 16; r += 4)
+          four_rows(src + tile * 1024 + r * 64,
+                    dst + r / 8 * tensor::kKStepBytes + tile * 1024 + r % 8 * 128);
   }
 };
 

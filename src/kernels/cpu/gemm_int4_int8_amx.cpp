@@ -1,13 +1,15 @@
 // Four-bit integer weights times int8 activations with AMX: signed activations times unsigned
 // codes, exact in int32 over a group (or over all of k), less the zero point times the activations'
-// sum.
+// sum. Up to four rows with vpdpbusd, which gives the same sums.
 #include "kernels/cpu/amx_panel.h"
+#include "kernels/cpu/int8_vnni.h"
 
 MOESTRO_TARGET_AMX_BEGIN
 namespace moestro::kernels::cpu {
 namespace {
 
 void panel(const PanelCall& call, TileState& state) {
+  if (call.rows <= kInt4VectorRows) return int4_int8_vnni_rows(call);
   using Weights = amx::Decoded<avx512::Int4Bytes>;
   avx512::Stretch stretch(call, true, Weights::kZero);
   if (call.w->format.group_k)

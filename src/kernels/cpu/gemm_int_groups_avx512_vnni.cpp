@@ -2,6 +2,7 @@
 // its weights unsigned, so they are the codes, or int8 plus 128, and the zero point times the
 // activations' sum goes off at the end of each group. Sums of a group (or of all of k) are exact.
 #include "kernels/cpu/groups_avx512.h"
+#include "kernels/cpu/int8_vnni.h"
 
 MOESTRO_TARGET_AVX512_VNNI_BEGIN
 namespace moestro::kernels::cpu {
@@ -61,8 +62,81 @@ void some_rows(int32_t rows, const std::byte* w, const std::byte* a, int64_t ste
   }
 }
 
+// R rows x one k-step of codes: sums of its first 64 values of k and of the others. x: 128 bytes a
+// row.
+template <int R>
+void int4_step(const std::byte* w, const std::byte* x, __m512i (&acc)[2][R][2]) {
+  const __m512i nibble = _mm512_set1_epi8(15);
+  for (int i = 0; i < 16; ++i, w += 64)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      avx512::prefetch_weights(w + h * 1024);
+      const __m512i codes = _mm512_load_si512(w + h * 1024);
+      const __m512i low = _mm512_and_si512(codes, nibble),
+                    high = _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        int32_t first, second;
+        std::memcpy(&first, x + r * 128 + i * 4, 4);
+        std::memcpy(&second, x + r * 128 + 64 + i * 4, 4);
+        acc[0][r][h] = _mm512_dpbusd_epi32(acc[0][r][h], low, _mm512_set1_epi32(first));
+        acc[1][r][h] = _mm512_dpbusd_epi32(acc[1][r][h], high, _mm512_set1_epi32(second));
+      }
+    }
+}
+
+template <int R>
+void clear(__m512i (&acc)[2][R][2]) {
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) acc[half][r][0] = acc[half][r][1] = _mm512_setzero_si512();
+}
+
+// to[R, 32] = the sums of one half, or of both.
+template <int R>
+void put(const __m512i (&acc)[2][R][2], int half, bool both, float* to) {
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h)
+      _mm512_storeu_si512(to + r * 32 + h * 16, both ? _mm512_add_epi32(acc[0][r][h], acc[1][r][h])
+                                                : half == 0 ? acc[0][r][h]
+                                                            : acc[1][r][h]);
+}
+
+template <int R>
+void int4_rows(const PanelCall& call, avx512::Stretch& stretch) {
+  const tensor::PackedMatrix& m = *call.w;
+  const bool groups = m.format.group_k > 0;
+  const std::byte *w = m.panel(call.panel), *x = call.a;
+  alignas(64) float t[2][R * 32];
+  __m512i acc[2][R][2];
+  clear(acc);
+  for (int32_t k = 0; k < m.k; k += 128, w += tensor::kKStepBytes, x += R * 128) {
+    int4_step<R>(w, x, acc);
+    if (!groups) continue;
+    const int32_t limit = std::min(k + 128, m.k), end = stretch.end(k, limit);
+    stretch.start(k);
+    put(acc, 0, end == limit, t[0]);
+    stretch.count<true>(t[0], 0, R, call.c, k == 0);
+    if (end < limit) {
+      stretch.start(end);
+      put(acc, 1, false, t[1]);
+      stretch.count<true>(t[1], 0, R, call.c, false);
+    }
+    clear(acc);
+  }
+  if (groups) return stretch.finish();
+  put(acc, 0, true, call.c);
+  stretch.finish_integers();
+}
+
 template <class Decoder>
 void panel(const PanelCall& call, TileState&) {
+  if constexpr (Decoder::kWeight == tensor::WeightType::kInt4)
+    if (call.rows <= kInt4VectorRows && call.w->format.group_k % 64 == 0)
+      return int4_int8_vnni_rows(call);
   constexpr int32_t sub = Decoder::kSub, per_step = 64 * sub,
                     piece_steps = kPieceBytes / (sub * tensor::kKStepBytes);
   const tensor::PackedMatrix& m = *call.w;
@@ -108,6 +182,20 @@ constexpr TileOps ops(tensor::WeightType weight, int32_t step_bytes,
 }
 
 }  // namespace
+
+void int4_int8_vnni_rows(const PanelCall& call) {
+  avx512::Stretch stretch(call, true, avx512::Int4Bytes::kZero);
+  switch (call.rows) {
+    case 1:
+      return int4_rows<1>(call, stretch);
+    case 2:
+      return int4_rows<2>(call, stretch);
+    case 3:
+      return int4_rows<3>(call, stretch);
+    default:
+      return int4_rows<4>(call, stretch);
+  }
+}
 
 const TileOps kInt4Int8Avx512Vnni = ops(tensor::WeightType::kInt4, 128, panel<avx512::Int4Bytes>);
 const TileOps kInt8BlockAvx512Vnni = ops(tensor::WeightType::kInt8, 64, panel<avx512::Int8Bytes>);

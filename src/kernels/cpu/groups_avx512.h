@@ -141,8 +141,11 @@ class Stretch {
         scales_per_row_(activation_scales(f_, call.w->k)),
         per_row_(scales_per_row_ + (sums ? std::max(1, tensor::groups_of(f_, call.w->k)) : 0)) {}
 
-  // Where the stretch that starts at value k ends, if `limit` is not before.
+  // Where the stretch that starts at value k ends, if `limit` is not before: at multiples of 128 in
+  // any case where there are groups, so that the order of a sum does not follow from how kernels
+  // cut k into pieces.
   int32_t end(int32_t k, int32_t limit) const {
+    if (groups_ || f_.activation_group) limit = std::min(limit, (k / 128 + 1) * 128);
     if (groups_) limit = std::min(limit, (k / f_.group_k + 1) * f_.group_k);
     if (f_.activation_group)
       limit = std::min(limit, (k / f_.activation_group + 1) * f_.activation_group);
@@ -173,21 +176,11 @@ class Stretch {
   // from `first_row` of the call on.
   template <bool integers>
   void count(const float* t, int32_t first_row, int32_t rows, float* c, bool first) const {
-    // Copies: stores to c do not touch them, which the compiler cannot know of members.
-    const __m512 scales[2] = {scale_[0], scale_[1]}, zeros[2] = {zeros_[0], zeros_[1]};
-    const bool sums = sums_, activation_groups = f_.activation_group > 0;
-    const float* beside = call_.row_scales + int64_t{first_row} * per_row_;
-    for (int32_t r = 0; r < rows; ++r, beside += per_row_)
-      for (int h = 0; h < 2; ++h) {
-        const int32_t at = r * 32 + h * 16;
-        __m512 v =
-            integers ? _mm512_cvtepi32_ps(_mm512_loadu_si512(t + at)) : _mm512_loadu_ps(t + at);
-        if (sums) v = _mm512_fnmadd_ps(zeros[h], _mm512_set1_ps(beside[sum_]), v);
-        __m512 scale = scales[h];
-        if (activation_groups) scale = _mm512_mul_ps(scale, _mm512_set1_ps(beside[activation_]));
-        _mm512_storeu_ps(c + at, first ? _mm512_mul_ps(v, scale)
-                                       : _mm512_fmadd_ps(v, scale, _mm512_loadu_ps(c + at)));
-      }
+    if (sums_)
+      return f_.activation_group ? count_rows<integers, true, true>(t, first_row, rows, c, first)
+                                 : count_rows<integers, true, false>(t, first_row, rows, c, first);
+    f_.activation_group ? count_rows<integers, false, true>(t, first_row, rows, c, first)
+                        : count_rows<integers, false, false>(t, first_row, rows, c, first);
   }
   // The channels' scales, and the rows' where they have one.
   void finish() const {
@@ -221,6 +214,27 @@ class Stretch {
   }
 
  private:
+  template <bool integers, bool sums, bool activation_groups>
+  void count_rows(const float* t, int32_t first_row, int32_t rows, float* c, bool first) const {
+    // Copies: stores to c do not touch them, which the compiler cannot know of members.
+    const __m512 scales[2] = {scale_[0], scale_[1]}, zeros[2] = {zeros_[0], zeros_[1]};
+    const int64_t per_row = per_row_;
+    const float* beside = call_.row_scales + first_row * per_row;
+    const float *sum = beside + sum_, *activation = beside + activation_;
+    for (int32_t r = 0; r < rows; ++r, sum += per_row, activation += per_row)
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        const int32_t at = r * 32 + h * 16;
+        __m512 v =
+            integers ? _mm512_cvtepi32_ps(_mm512_loadu_si512(t + at)) : _mm512_loadu_ps(t + at);
+        if constexpr (sums) v = _mm512_fnmadd_ps(zeros[h], _mm512_set1_ps(*sum), v);
+        __m512 scale = scales[h];
+        if constexpr (activation_groups) scale = _mm512_mul_ps(scale, _mm512_set1_ps(*activation));
+        _mm512_storeu_ps(c + at, first ? _mm512_mul_ps(v, scale)
+                                       : _mm512_fmadd_ps(v, scale, _mm512_loadu_ps(c + at)));
+      }
+  }
+
   const PanelCall& call_;
   const PackedFormat& f_;
   const bool groups_, sums_;
