@@ -1,8 +1,9 @@
 // Panels of eight- and four-bit weights times floating-point activations, given how to widen the
 // weights (widen_avx2.h). Included by gemm_*_avx2.cpp only.
 //
-// A sum is taken run after run (run_of: 16, 32 or 64 values of k), in order inside one; after each
-// the sum, less the zero point's share, is added to c times its group's scale. Few rows widen in
+// A sum is taken run after run (run_of: 16, 32 or 64 values of k): of the even k in order and of
+// the odd k in order, as two chains of additions keep the units busy, then of both. Less the zero
+// point's share and times its group's scale it is added to c. Few rows widen in
 // registers while the weights stream from memory; more rows share weights that are widened once a
 // k-step, into 8 or 16 KiB of stack. Both do the same operations in the same order, so a row's
 // result does not depend on its company.
@@ -32,9 +33,12 @@ template <class Widen>
 inline void sum_runs(const float* x, int32_t run, float* sums) {
   for (int32_t r = 0; r < 64 / run; ++r)
     for (int half = 0; half < Widen::kHalves; ++half) {
-      float sum = 0;  // in order, as the products are: weights of zero then cancel exactly
-      for (int32_t i = 0; i < run; ++i) sum += x[half * 64 + r * run + i];
-      *sums++ = sum;
+      float even = 0, odd = 0;  // in the order of the products: weights of zero cancel exactly
+      for (int32_t i = 0; i < run; i += 2) {
+        even += x[half * 64 + r * run + i];
+        odd += x[half * 64 + r * run + i + 1];
+      }
+      *sums++ = even + odd;
     }
 }
 
@@ -86,8 +90,9 @@ inline void pack_fp8_row(const tensor::PackedFormat& format, const float* x, int
 template <class Widen>
 class FloatPanel {
  public:
-  static constexpr int32_t kValues = 64 * Widen::kHalves;  // of a k-step
-  static constexpr int32_t kStepBytes = kValues * 4;       // of a row's packed activations
+  static constexpr int kHalves = Widen::kHalves;
+  static constexpr int32_t kValues = 64 * kHalves;    // of a k-step
+  static constexpr int32_t kStepBytes = kValues * 4;  // of a row's packed activations
 
   static void run(const PanelCall& call, TileState&) { FloatPanel(call).run(); }
 
@@ -101,191 +106,201 @@ class FloatPanel {
         beside_(Widen::kZero != 0 ? sums_per_row(format_, call.w->k)
                 : format_.activation == tensor::ActivationType::kFp8
                     ? activation_scales_per_row(format_, call.w->k)
-                    : 0) {
-    if (!format_.zero_points)
-      std::fill_n(&scales_.zero[0][0], StepScales::kMaxRuns * 32, Widen::kZero);
-  }
+                    : 0),
+        scales_(Widen::kZero) {}
 
   void run() {
     std::fill_n(call_.c, call_.rows * 32, 0.0f);
     const std::byte* w = call_.w->panel(call_.panel);
-    for (int32_t s = 0; s < k_steps_; ++s, w += tensor::kKStepBytes) {
-      load_scales(s);
+    for (step_ = 0; step_ < k_steps_; ++step_, w += tensor::kKStepBytes) {
+      if (format_.group_k)
+        for (int32_t run = 0; run < runs_; ++run)
+          scales_.load(*call_.w, call_.panel, run, k_of(run));
       if (call_.rows <= 4)
-        few_rows(s, w);
+        few_rows(w);
       else
-        many_rows(s, w);
+        many_rows(w);
     }
     finish();
   }
 
-  void load_scales(int32_t s) {
-    step_ = s;
-    if (!format_.group_k) return;
-    for (int32_t run = 0; run < runs_; ++run) scales_.load(*call_.w, call_.panel, run, k_of(run));
-  }
   // Where run `run` of this step begins in k.
   int32_t k_of(int32_t run) const {
-    return step_ * kValues + run % Widen::kHalves * 64 + run / Widen::kHalves * run_;
+    return step_ * kValues + run % kHalves * 64 + run / kHalves * run_;
+  }
+  RunEnd end_of(int32_t run, int32_t row, int32_t channel) const {
+    const float* beside = call_.row_scales + int64_t{row} * beside_;
+    RunEnd end(scales_, run, call_.c + row * 32, channel);
+    if constexpr (Widen::kZero != 0) end.set_sums(beside + step_ * runs_ + run, beside_);
+    if (format_.activation_group)
+      end.set_row_scales(beside + k_of(run) / format_.activation_group, beside_);
+    return end;
   }
 
-  // c += the sum of a run times its scales.
-  void add(__m256 sum, int32_t run, int32_t row, int32_t channel) {
-    float* c = call_.c + row * 32 + channel;
-    if constexpr (Widen::kZero != 0) {
-      const __m256 share = _mm256_set1_ps(call_.row_scales[row * beside_ + step_ * runs_ + run]);
-      sum = _mm256_fnmadd_ps(_mm256_load_ps(scales_.zero[run] + channel), share, sum);
-    }
-    const __m256 before = _mm256_load_ps(c);
-    if (!format_.group_k && !format_.activation_group) {
-      _mm256_store_ps(c, _mm256_add_ps(before, sum));
-      return;
-    }
-    __m256 scale =
-        format_.group_k ? _mm256_load_ps(scales_.scale[run] + channel) : _mm256_set1_ps(1.0f);
-    if (format_.activation_group) {
-      const int32_t group = k_of(run) / format_.activation_group;
-      scale = _mm256_mul_ps(scale, _mm256_set1_ps(call_.row_scales[row * beside_ + group]));
-    }
-    _mm256_store_ps(c, _mm256_fmadd_ps(sum, scale, before));
-  }
-
-  const float* x_of(int32_t row, int32_t s) const {
+  const float* x_of(int32_t row) const {
     const int32_t block = row / kBlockRows * kBlockRows;
     const int64_t in_block = std::min(kBlockRows, call_.rows - block);
     return reinterpret_cast<const float*>(call_.a) +
-           (int64_t{block} * k_steps_ + s * in_block + (row - block)) * kValues;
+           (int64_t{block} * k_steps_ + step_ * in_block + (row - block)) * kValues;
   }
 
-  // R rows x V vectors of channels (4: a k-step, 2: a tile) x H halves, one run of each half.
-  template <int R, int V, int H>
-  void stream_run(const std::byte* w, const float* x, int32_t run, int32_t channel) {
-    __m256 acc[H][R][V];
-    for (auto& half : acc)
-      for (auto& row : half)
-        for (__m256& a : row) a = _mm256_setzero_ps();
-    const int32_t first_half = run % Widen::kHalves, begin = run / Widen::kHalves * run_ / 4,
-                  end = begin + run_ / 4;
-    for (int32_t i = begin; i < end; ++i) {
-      if (first_half == 0) prefetch<V>(w, i);
-#pragma GCC unroll 2
-      for (int h = 0; h < H; ++h)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-          __m256 f[4];
-          Widen::four(w + v / 2 * 1024 + i * 64 + v % 2 * 32, first_half + h, f);
-#pragma GCC unroll 4
-          for (int r = 0; r < R; ++r) {
-            const float* from = x + r * kValues + (first_half + h) * 64 + i * 4;
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; ++j)
-              acc[h][r][v] = _mm256_fmadd_ps(_mm256_broadcast_ss(from + j), f[j], acc[h][r][v]);
-          }
-        }
-    }
-#pragma GCC unroll 2
-    for (int h = 0; h < H; ++h)
-#pragma GCC unroll 4
+  // Sums of even and of odd k.
+  template <int R, int V>
+  struct Sums {
+    __m256 even[R][V], odd[R][V];
+    Sums() {
+#pragma GCC unroll 6
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) add(acc[h][r][v], run + h, r, channel + v * 8);
+        for (int v = 0; v < V; ++v) even[r][v] = odd[r][v] = _mm256_setzero_ps();
+    }
+    void end(const RunEnd& run_end) {
+#pragma GCC unroll 6
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) even[r][v] = _mm256_add_ps(even[r][v], odd[r][v]);
+      run_end.template add<R, V, Widen::kZero != 0>(even);
+    }
+  };
+
+  template <int R, int V, int j>
+  static void multiply(const typename Widen::Prepared& prepared, int v, const float* x,
+                       __m256 (&acc)[R][V]) {
+    const __m256 w = Widen::template widen<j>(prepared);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+      acc[r][v] = _mm256_fmadd_ps(_mm256_broadcast_ss(x + r * kValues + j), w, acc[r][v]);
+  }
+
+  // R rows x V vectors of channels (4: a k-step, 2: a tile, 1: half a tile): the run of one half
+  // that begins at the tile's row `begin`. x: the rows' first value of that half of the k-step.
+  template <int R, int V, int half>
+  static void stream_run(const std::byte* w, const float* x, int32_t begin, int32_t tile_rows,
+                         bool fetch, const RunEnd& end) {
+    Sums<R, V> sums;
+    for (int32_t i = begin; i < begin + tile_rows; ++i) {
+      if (half == 0 && fetch) prefetch<V>(w, i);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const auto prepared =
+            Widen::template prepare<half>(load_bytes(w + v / 2 * 1024 + i * 64 + v % 2 * 32));
+        multiply<R, V, 0>(prepared, v, x + i * 4, sums.even);
+        multiply<R, V, 1>(prepared, v, x + i * 4, sums.odd);
+        multiply<R, V, 2>(prepared, v, x + i * 4, sums.even);
+        multiply<R, V, 3>(prepared, v, x + i * 4, sums.odd);
+      }
+    }
+    sums.end(end);
   }
 
   template <int R>
-  void stream(const std::byte* w, const float* x) {
-    constexpr int V = R == 1 ? 4 : 2, H = R <= 2 ? Widen::kHalves : 1;
-    for (int32_t channel = 0; channel < 32; channel += V * 8)
-      for (int32_t run = 0; run < runs_; run += H)
-        stream_run<R, V, H>(w + channel * 64, x, run, channel);
+  void stream(const std::byte* w) {
+    constexpr int V = R == 1 ? Widen::kVectors : R == 2 ? 2 : 1;  // the sums fit the registers
+    const float* x = x_of(0);
+    for (int32_t channel = 0; channel < 32; channel += V * 8) {
+      const std::byte* from = w + channel / 16 * 1024 + channel % 16 * 4;
+      const bool fetch = channel % 16 == 0;
+      for (int32_t run = 0; run < runs_; run += kHalves) {
+        const int32_t begin = run / kHalves * run_ / 4, tile_rows = run_ / 4;
+        stream_run<R, V, 0>(from, x, begin, tile_rows, fetch, end_of(run, 0, channel));
+        if constexpr (kHalves == 2)
+          stream_run<R, V, 1>(from, x + 64, begin, tile_rows, fetch, end_of(run + 1, 0, channel));
+      }
+    }
   }
 
-  void few_rows(int32_t s, const std::byte* w) {
-    const float* x = x_of(0, s);
+  void few_rows(const std::byte* w) {
     switch (call_.rows) {
       case 1:
-        return stream<1>(w, x);
+        return stream<1>(w);
       case 2:
-        return stream<2>(w, x);
+        return stream<2>(w);
       case 3:
-        return stream<3>(w, x);
+        return stream<3>(w);
       default:
-        return stream<4>(w, x);
+        return stream<4>(w);
     }
   }
 
   // The k-step's weights as floats [k][32].
   void widen_step(const std::byte* w) {
-    for (int half = 0; half < Widen::kHalves; ++half)
-      for (int i = 0; i < 16; ++i)
-        for (int v = 0; v < 4; ++v) {
-          __m256 f[4];
-          Widen::four(w + v / 2 * 1024 + i * 64 + v % 2 * 32, half, f);
-          for (int j = 0; j < 4; ++j)
-            _mm256_store_ps(widened_[half * 64 + i * 4 + j] + v * 8, f[j]);
-        }
+    for (int i = 0; i < 16; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) {
+        const __m256i bytes = load_bytes(w + v / 2 * 1024 + i * 64 + v % 2 * 32);
+        widen_into<0>(bytes, widened_[i * 4] + v * 8);
+        if constexpr (kHalves == 2) widen_into<1>(bytes, widened_[64 + i * 4] + v * 8);
+      }
+  }
+  template <int half>
+  static void widen_into(__m256i bytes, float* to) {
+    const auto prepared = Widen::template prepare<half>(bytes);
+    _mm256_store_ps(to, Widen::template widen<0>(prepared));
+    _mm256_store_ps(to + 32, Widen::template widen<1>(prepared));
+    _mm256_store_ps(to + 64, Widen::template widen<2>(prepared));
+    _mm256_store_ps(to + 96, Widen::template widen<3>(prepared));
+  }
+
+  // w: widened weights from the run's k and the first of 16 channels on.
+  template <int R>
+  static void widened_run(const float* w, const float* x, int32_t run, const RunEnd& end) {
+    Sums<R, 2> sums;
+    every_second<R>(w, x, run, sums.even);
+    every_second<R>(w + 32, x + 1, run, sums.odd);
+    sums.end(end);
+  }
+  template <int R>
+  static void every_second(const float* w, const float* x, int32_t run, __m256 (&acc)[R][2]) {
+    for (int32_t i = 0; i < run; i += 2, w += 64, x += 2) {
+      const __m256 w0 = _mm256_load_ps(w), w1 = _mm256_load_ps(w + 8);
+#pragma GCC unroll 6
+      for (int r = 0; r < R; ++r) {
+        const __m256 xi = _mm256_broadcast_ss(x + r * kValues);
+        acc[r][0] = _mm256_fmadd_ps(xi, w0, acc[r][0]);
+        acc[r][1] = _mm256_fmadd_ps(xi, w1, acc[r][1]);
+      }
+    }
   }
 
   template <int R>
-  void widened_rows(const float* x, int32_t row) {
+  void widened_rows(int32_t row) {
+    const float* x = x_of(row);
     for (int32_t channel = 0; channel < 32; channel += 16)
       for (int32_t run = 0; run < runs_; ++run) {
-        __m256 acc[R][2];
-        for (auto& a : acc) a[0] = a[1] = _mm256_setzero_ps();
-        const int32_t begin = run % Widen::kHalves * 64 + run / Widen::kHalves * run_;
-        for (int32_t i = begin; i < begin + run_; ++i) {
-          const __m256 w0 = _mm256_load_ps(widened_[i] + channel),
-                       w1 = _mm256_load_ps(widened_[i] + channel + 8);
-#pragma GCC unroll 6
-          for (int r = 0; r < R; ++r) {
-            const __m256 xi = _mm256_broadcast_ss(x + r * kValues + i);
-            acc[r][0] = _mm256_fmadd_ps(xi, w0, acc[r][0]);
-            acc[r][1] = _mm256_fmadd_ps(xi, w1, acc[r][1]);
-          }
-        }
-#pragma GCC unroll 6
-        for (int r = 0; r < R; ++r) {
-          add(acc[r][0], run, row + r, channel);
-          add(acc[r][1], run, row + r, channel + 8);
-        }
+        const int32_t i = run % kHalves * 64 + run / kHalves * run_;
+        widened_run<R>(widened_[i] + channel, x + i, run_, end_of(run, row, channel));
       }
   }
 
-  void many_rows(int32_t s, const std::byte* w) {
+  void many_rows(const std::byte* w) {
     widen_step(w);
     for (int32_t block = 0; block < call_.rows; block += kBlockRows) {
       const int32_t end = std::min(call_.rows, block + kBlockRows);
-      for (int32_t row = block; row < end; row += 6) some_rows(x_of(row, s), row, end - row);
+      for (int32_t row = block; row < end; row += 6) some_rows(row, end - row);
     }
   }
 
-  void some_rows(const float* x, int32_t row, int32_t n) {
+  void some_rows(int32_t row, int32_t n) {
     switch (n) {
       case 1:
-        return widened_rows<1>(x, row);
+        return widened_rows<1>(row);
       case 2:
-        return widened_rows<2>(x, row);
+        return widened_rows<2>(row);
       case 3:
-        return widened_rows<3>(x, row);
+        return widened_rows<3>(row);
       case 4:
-        return widened_rows<4>(x, row);
+        return widened_rows<4>(row);
       case 5:
-        return widened_rows<5>(x, row);
+        return widened_rows<5>(row);
       default:
-        return widened_rows<6>(x, row);
+        return widened_rows<6>(row);
     }
   }
 
-  // The channels' scales, and the rows' where they have one.
-  void finish() {
+  void finish() const {
     const bool row_scale =
         format_.activation == tensor::ActivationType::kFp8 && !format_.activation_group;
-    for (int32_t r = 0; r < call_.rows; ++r)
-      for (int32_t i = 0; i < 32; i += 8) {
-        __m256 scale = _mm256_load_ps(call_.w->scales + call_.panel * 32 + i);
-        if (row_scale) scale = _mm256_mul_ps(scale, _mm256_set1_ps(call_.row_scales[r]));
-        float* c = call_.c + r * 32 + i;
-        _mm256_store_ps(c, _mm256_mul_ps(_mm256_load_ps(c), scale));
-      }
+    scale_rows(call_, row_scale ? call_.row_scales : nullptr, beside_);
   }
 
   const PanelCall& call_;

@@ -66,36 +66,79 @@ void pack_row(const tensor::PackedFormat& format, const float* x, int32_t k, std
   if (!has_groups(format)) std::memcpy(beside, &whole, 4);
 }
 
+// R rows x V vectors of channels (4: a k-step, 2: a tile) x the halves [first, first + H): int32
+// sums of the tile's rows from `begin` on.
+template <int R, int V, int first, int H>
+void sum_run(const std::byte* w, const std::byte* a, int32_t begin, int32_t tile_rows,
+             __m256i (&sums)[H][R][V]) {
+  const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  for (auto& half : sums)
+    for (auto& row : half)
+      for (__m256i& sum : row) sum = _mm256_setzero_si256();
+  for (int32_t eight = begin; eight < begin + tile_rows; eight += 8) {
+    __m256i pairs[H][R][V];
+    for (auto& half : pairs)
+      for (auto& row : half)
+        for (__m256i& pair : row) pair = _mm256_setzero_si256();
+    const int32_t end = std::min(begin + tile_rows, eight + 8);
+    for (int32_t i = eight; i < end; ++i) {
+      if constexpr (first == 0) avx2::prefetch<V>(w, i);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const __m256i codes = avx2::load_bytes(w + v / 2 * 1024 + i * 64 + v % 2 * 32);
+#pragma GCC unroll 2
+        for (int h = 0; h < H; ++h) {
+          const __m256i u = _mm256_and_si256(first + h ? _mm256_srli_epi16(codes, 4) : codes, low);
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) {
+            int32_t four;
+            std::memcpy(&four, a + r * kStepBytes + (first + h) * 64 + i * 4, 4);
+            pairs[h][r][v] =
+                _mm256_add_epi16(pairs[h][r][v], _mm256_maddubs_epi16(u, _mm256_set1_epi32(four)));
+          }
+        }
+      }
+    }
+#pragma GCC unroll 2
+    for (int h = 0; h < H; ++h)
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v)
+          sums[h][r][v] = _mm256_add_epi32(sums[h][r][v], _mm256_madd_epi16(pairs[h][r][v], ones));
+  }
+}
+
 class Panel {
  public:
   explicit Panel(const PanelCall& call)
       : call_(call),
         format_(call.w->format),
+        groups_(has_groups(format_)),
         k_steps_(call.w->k_steps()),
         run_(avx2::run_of(format_)),
         runs_(runs_of_step(format_)),
         beside_(floats_beside_row(format_, call.w->k)),
-        scales_beside_(avx2::activation_scales_per_row(format_, call.w->k)) {
-    if (!format_.zero_points)
-      std::fill_n(&scales_.zero[0][0], avx2::StepScales::kMaxRuns * 32, 8.0f);
-  }
+        scales_beside_(avx2::activation_scales_per_row(format_, call.w->k)),
+        scales_(8) {}
 
   void run() {
     std::fill_n(call_.c, call_.rows * 32, 0.0f);
     const std::byte* w = call_.w->panel(call_.panel);
-    for (int32_t s = 0; s < k_steps_; ++s, w += tensor::kKStepBytes) {
-      step_ = s;
-      for (int32_t run = 0; format_.group_k && run < runs_; ++run)
-        scales_.load(*call_.w, call_.panel, run, k_of(run));
+    for (step_ = 0; step_ < k_steps_; ++step_, w += tensor::kKStepBytes) {
+      if (format_.group_k)
+        for (int32_t run = 0; run < runs_; ++run)
+          scales_.load(*call_.w, call_.panel, run, k_of(run));
       for (int32_t block = 0; block < call_.rows; block += kBlockRows) {
         const int32_t in_block = std::min(kBlockRows, call_.rows - block);
         const std::byte* a =
-            call_.a + (int64_t{block} * k_steps_ + int64_t{s} * in_block) * kStepBytes;
+            call_.a + (int64_t{block} * k_steps_ + int64_t{step_} * in_block) * kStepBytes;
         for (int32_t r = 0; r < in_block; r += 4)
           some_rows(in_block - r, w, a + r * kStepBytes, block + r);
       }
     }
-    finish();
+    if (!groups_) finish_sums();
+    avx2::scale_rows(call_, format_.activation_group ? nullptr : call_.row_scales, beside_);
   }
 
  private:
@@ -117,102 +160,74 @@ class Panel {
 
   template <int R>
   void rows(const std::byte* w, const std::byte* a, int32_t row) {
-    constexpr int V = R == 1 ? 4 : 2, H = R <= 2 ? 2 : 1;
-    for (int32_t channel = 0; channel < 32; channel += V * 8)
-      for (int32_t run = 0; run < runs_; run += H)
-        sum_run<R, V, H>(w + channel * 64, a, row, run, channel);
-  }
-
-  // R rows x V vectors of channels (4: a k-step, 2: a tile) x H halves, one run of each half.
-  template <int R, int V, int H>
-  void sum_run(const std::byte* w, const std::byte* a, int32_t row, int32_t run, int32_t channel) {
-    const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    const int32_t begin = run / 2 * run_ / 4, end = begin + run_ / 4, first_half = run % 2;
-    __m256i sums[H][R][V];
-    for (auto& half : sums)
-      for (auto& of_row : half)
-        for (__m256i& sum : of_row) sum = _mm256_setzero_si256();
-    for (int32_t eight = begin; eight < end; eight += 8) {
-      __m256i pairs[H][R][V];
-      for (auto& half : pairs)
-        for (auto& of_row : half)
-          for (__m256i& pair : of_row) pair = _mm256_setzero_si256();
-      for (int32_t i = eight; i < std::min(end, eight + 8); ++i) {
-        if (first_half == 0) avx2::prefetch<V>(w, i);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-          const __m256i codes = avx2::load_bytes(w + v / 2 * 1024 + i * 64 + v % 2 * 32);
-#pragma GCC unroll 2
-          for (int h = 0; h < H; ++h) {
-            const __m256i u =
-                _mm256_and_si256(first_half + h ? _mm256_srli_epi16(codes, 4) : codes, low);
-#pragma GCC unroll 4
-            for (int r = 0; r < R; ++r) {
-              int32_t four;
-              std::memcpy(&four, a + r * kStepBytes + (first_half + h) * 64 + i * 4, 4);
-              pairs[h][r][v] = _mm256_add_epi16(pairs[h][r][v],
-                                                _mm256_maddubs_epi16(u, _mm256_set1_epi32(four)));
-            }
-          }
+    constexpr int V = R == 1 ? 4 : 2;
+    for (int32_t channel = 0; channel < 32; channel += V * 8, w += 1024)
+      for (int32_t run = 0; run < runs_; run += 2) {
+        if constexpr (R <= 2) {
+          one_run<R, V, 0, 2>(w, a, row, run, channel);
+        } else {  // too few registers for both halves
+          one_run<R, V, 0, 1>(w, a, row, run, channel);
+          one_run<R, V, 1, 1>(w, a, row, run + 1, channel);
         }
       }
-#pragma GCC unroll 2
-      for (int h = 0; h < H; ++h)
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-          for (int v = 0; v < V; ++v)
-            sums[h][r][v] =
-                _mm256_add_epi32(sums[h][r][v], _mm256_madd_epi16(pairs[h][r][v], ones));
-    }
+  }
+
+  template <int R, int V, int first, int H>
+  void one_run(const std::byte* w, const std::byte* a, int32_t row, int32_t run, int32_t channel) {
+    __m256i sums[H][R][V];
+    sum_run<R, V, first, H>(w, a, run / 2 * run_ / 4, run_ / 4, sums);
 #pragma GCC unroll 2
     for (int h = 0; h < H; ++h)
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) add(sums[h][r][v], run + h, row + r, channel + v * 8);
+      if (groups_)
+        add(sums[h], run + h, row, channel);
+      else
+        add_exactly(sums[h], call_.c + row * 32 + channel);
   }
 
-  // c += the sum of a run, times its scales where there are groups.
-  void add(__m256i sum, int32_t run, int32_t row, int32_t channel) {
-    float* c = call_.c + row * 32 + channel;
-    if (!has_groups(format_)) {
-      auto* whole = reinterpret_cast<__m256i*>(c);
-      _mm256_store_si256(whole, _mm256_add_epi32(_mm256_load_si256(whole), sum));
-      return;
-    }
+  // c += the sums of a run times its scales.
+  template <int R, int V>
+  void add(const __m256i (&sums)[R][V], int32_t run, int32_t row, int32_t channel) const {
     const float* beside = call_.row_scales + int64_t{row} * beside_;
-    const __m256 share = _mm256_set1_ps(beside[scales_beside_ + step_ * runs_ + run]);
-    const __m256 exact = _mm256_fnmadd_ps(_mm256_load_ps(scales_.zero[run] + channel), share,
-                                          _mm256_cvtepi32_ps(sum));
-    __m256 scale =
-        format_.group_k ? _mm256_load_ps(scales_.scale[run] + channel) : _mm256_set1_ps(1.0f);
+    avx2::RunEnd end(scales_, run, call_.c + row * 32, channel);
+    end.set_sums(beside + scales_beside_ + step_ * runs_ + run, beside_);
     if (format_.activation_group)
-      scale = _mm256_mul_ps(scale, _mm256_set1_ps(beside[k_of(run) / format_.activation_group]));
-    _mm256_store_ps(c, _mm256_fmadd_ps(exact, scale, _mm256_load_ps(c)));
+      end.set_row_scales(beside + k_of(run) / format_.activation_group, beside_);
+    __m256 floats[R][V];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) floats[r][v] = _mm256_cvtepi32_ps(sums[r][v]);
+    end.add<R, V, true>(floats);
   }
 
-  // The channels' scales, and the rows' where they have one.
-  void finish() {
+  // c, int32 until finish_sums, += the sums of a run.
+  template <int R, int V>
+  static void add_exactly(const __m256i (&sums)[R][V], float* c) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        auto* whole = reinterpret_cast<__m256i*>(c + r * 32 + v * 8);
+        _mm256_store_si256(whole, _mm256_add_epi32(_mm256_load_si256(whole), sums[r][v]));
+      }
+  }
+
+  void finish_sums() const {
     for (int32_t r = 0; r < call_.rows; ++r) {
-      const float* beside = call_.row_scales + int64_t{r} * beside_;
-      int32_t whole = 0;
-      if (!has_groups(format_)) std::memcpy(&whole, beside + scales_beside_, 4);
+      int32_t of_row;
+      std::memcpy(&of_row, call_.row_scales + int64_t{r} * beside_ + scales_beside_, 4);
       for (int32_t i = 0; i < 32; i += 8) {
         float* c = call_.c + r * 32 + i;
-        __m256 sum = _mm256_load_ps(c);
-        if (!has_groups(format_))
-          sum = _mm256_cvtepi32_ps(
-              _mm256_sub_epi32(_mm256_castps_si256(sum), _mm256_set1_epi32(8 * whole)));
-        __m256 scale = _mm256_load_ps(call_.w->scales + call_.panel * 32 + i);
-        if (!format_.activation_group) scale = _mm256_mul_ps(scale, _mm256_set1_ps(beside[0]));
-        _mm256_store_ps(c, _mm256_mul_ps(sum, scale));
+        const __m256i sum = _mm256_sub_epi32(_mm256_load_si256(reinterpret_cast<__m256i*>(c)),
+                                             _mm256_set1_epi32(8 * of_row));
+        _mm256_store_ps(c, _mm256_cvtepi32_ps(sum));
       }
     }
   }
 
   const PanelCall& call_;
   const tensor::PackedFormat& format_;
+  const bool groups_;
   const int32_t k_steps_, run_, runs_, beside_, scales_beside_;
   int32_t step_ = 0;
   avx2::StepScales scales_;

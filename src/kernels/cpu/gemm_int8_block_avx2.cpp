@@ -19,30 +19,17 @@ void pack_row(const tensor::PackedFormat& format, const float* x, int32_t k, std
   }
 }
 
-// One stretch of one panel: `scale` are its group's, or null; row r's scale is x_scales[r *
-// stride], or null.
-struct Stretch {
-  const float* scale;
-  const float* x_scales;
-  int64_t x_scales_stride;
-};
-
 template <int R, int V>
-void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps, float* c,
-           int32_t channel, const Stretch& stretch) {
+void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps,
+           const avx2::RunEnd& end) {
   __m256i acc[R][V];
   avx2::int8_sums<R, V>(w, a, a_stride, steps, acc);
+  __m256 sums[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      float* p = c + r * 32 + channel + v * 8;
-      __m256 scale =
-          stretch.scale ? _mm256_load_ps(stretch.scale + channel + v * 8) : _mm256_set1_ps(1.0f);
-      if (stretch.x_scales)
-        scale = _mm256_mul_ps(scale, _mm256_set1_ps(stretch.x_scales[r * stretch.x_scales_stride]));
-      _mm256_store_ps(p, _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[r][v]), scale, _mm256_load_ps(p)));
-    }
+    for (int v = 0; v < V; ++v) sums[r][v] = _mm256_cvtepi32_ps(acc[r][v]);
+  end.add<R, V, false>(sums);
 }
 
 // Steps from s on that share all scales, and are few enough to stay in L1 while the rows pass.
@@ -53,25 +40,13 @@ int32_t stretch_from(const tensor::PackedFormat& f, int32_t s, int32_t k_steps) 
   return end - s;
 }
 
-// The channels' scales, and the rows' where they have one.
-void finish_rows(const PanelCall& call) {
-  const bool row_scale = !call.w->format.activation_group;
-  for (int32_t r = 0; r < call.rows; ++r)
-    for (int32_t i = 0; i < 32; i += 8) {
-      __m256 scale = _mm256_load_ps(call.w->scales + call.panel * 32 + i);
-      if (row_scale) scale = _mm256_mul_ps(scale, _mm256_set1_ps(call.row_scales[r]));
-      float* c = call.c + r * 32 + i;
-      _mm256_store_ps(c, _mm256_mul_ps(_mm256_load_ps(c), scale));
-    }
-}
-
 void panel(const PanelCall& call, TileState&) {
   const tensor::PackedFormat& f = call.w->format;
   const int32_t k_steps = call.w->k_steps(),
                 per_row = avx2::activation_scales_per_row(f, call.w->k);
   const std::byte* w = call.w->panel(call.panel);
   std::fill_n(call.c, call.rows * 32, 0.0f);
-  avx2::StepScales scales;
+  avx2::StepScales scales(0);
   for (int32_t s = 0, steps; s < k_steps; s += steps) {
     steps = stretch_from(f, s, k_steps);
     if (f.group_k) scales.load(*call.w, call.panel, 0, s * 64);
@@ -80,18 +55,17 @@ void panel(const PanelCall& call, TileState&) {
       const std::byte* a = call.a + (int64_t{b} * k_steps + int64_t{s} * in_block) * 64;
       for (int32_t r = 0; r < in_block; r += 4) {
         const float* x_scales = call.row_scales + int64_t{b + r} * per_row;
-        const Stretch stretch{f.group_k ? scales.scale[0] : nullptr,
-                              f.activation_group ? x_scales + s * 64 / f.activation_group : nullptr,
-                              per_row};
         avx2::int8_rows(in_block - r, w + s * tensor::kKStepBytes,
                         [&]<int R, int V>(const std::byte* tile, int32_t channel) {
-                          block<R, V>(tile, a + r * 64, in_block * 64, steps, call.c + (b + r) * 32,
-                                      channel, stretch);
+                          avx2::RunEnd end(scales, 0, call.c + (b + r) * 32, channel);
+                          if (f.activation_group)
+                            end.set_row_scales(x_scales + s * 64 / f.activation_group, per_row);
+                          block<R, V>(tile, a + r * 64, in_block * 64, steps, end);
                         });
       }
     }
   }
-  finish_rows(call);
+  avx2::scale_rows(call, f.activation_group ? nullptr : call.row_scales, per_row);
 }
 
 }  // namespace
