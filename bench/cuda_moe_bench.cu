@@ -1,8 +1,9 @@
 // The CUDA MoE layer against the card's own ceilings, measured in the same run: read bandwidth
 // (16-byte loads) and int8 wgmma rate (operands resident in shared memory, random values). Weights
 // come from memory: each graph holds several layers with different routings. Prints one line a
-// batch size: time, floor (the larger of bytes / bandwidth and products / rate), share.
-//   cuda_moe_bench [glm5|qwen3]... [tokens=N]
+// batch size: time, floor (the larger of bytes / bandwidth and products / rate; bf16 at half the
+// int8 rate), share.
+//   cuda_moe_bench [qwen3|glm5|dsv3|air|mixtral]... [int8|fp8|bf16]... [tokens=N]
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -36,7 +37,7 @@ __global__ void __launch_bounds__(256, 1) multiply_only(int rounds, int32_t* out
   extern __shared__ uint8_t dynamic[];
   uint8_t* tiles = dynamic + (1024 - ptx::shared_address(dynamic) % 1024) % 1024;
   for (int i = threadIdx.x; i < 48 * 1024 / 4; i += 256)
-    reinterpret_cast<uint32_t*>(tiles)[i] = weight_word(9, i);
+    reinterpret_cast<uint32_t*>(tiles)[i] = weight_word(Weights::kInt8, 9, i);
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   __syncthreads();
   const int w = threadIdx.x / 128;
@@ -87,7 +88,8 @@ Ceilings measure_ceilings(const platform::CudaStream& stream, int sms) {
   Ceilings c{};
   auto sink = must(platform::DeviceArray<int32_t>::allocate(64));
   auto big = must(platform::DeviceArray<uint4>::allocate(size_t{4} << 26));
-  fill_weights<<<1024, 256>>>(reinterpret_cast<uint32_t*>(big.data()), big.bytes() / 4, 3);
+  fill_weights<<<1024, 256>>>(reinterpret_cast<uint32_t*>(big.data()), big.bytes() / 4,
+                              Weights::kInt8, 3, DeviceMatrix{}, 0);
   cudaDeviceSynchronize();
   for (int per : {2, 4})
     c.bytes_per_us = std::max(
@@ -117,13 +119,14 @@ int experts_hit(const DeviceMoeShape& s, const MoeInputs& in, int32_t tokens) {
   return static_cast<int>(hit.size());
 }
 
-void bench_model(const char* name, DeviceMoeShape s, const Ceilings& c, int32_t sms,
-                 const platform::CudaStream& stream) {
+void bench_model(const Format& f, const char* name, DeviceMoeShape s, const Ceilings& c,
+                 int32_t sms, const platform::CudaStream& stream) {
   s.router.renormalize = true;
+  s.value_bytes = f.value_bytes;
   s.max_tokens = 1;
-  RandomMoe moe(s);
-  std::printf("%s: hidden %d, experts %d, top-%d, intermediate %d, int8\n", name, s.hidden,
-              s.experts, s.top_k, s.intermediate);
+  RandomMoe moe(f, s);
+  std::printf("%s: hidden %d, experts %d, top-%d, intermediate %d, %s\n", name, s.hidden, s.experts,
+              s.top_k, s.intermediate, f.name);
   std::printf("%6s %5s %6s %10s %10s %7s %9s %9s\n", "tokens", "tile", "hit", "us", "floor us",
               "share", "GB/s", "TOP/s");
   for (int32_t tokens : {1, 8, 32, 128, 512, 2048, 8192}) {
@@ -141,14 +144,13 @@ void bench_model(const char* name, DeviceMoeShape s, const Ceilings& c, int32_t 
     }
     const auto graph = must(platform::CudaGraph::capture(stream, [&] {
       for (const MoeInputs& in : inputs)
-        MOESTRO_TRY(
-            launch_moe_int8(s, sms, moe.weights(), in.args(workspace.data()), stream.get()));
+        MOESTRO_TRY(f.kernel->run(s, sms, moe.weights(), in.args(workspace.data()), stream.get()));
       return Status();
     }));
     const double us = median_us(stream, 15, [&] { must(graph.launch(stream)); }) / layers;
     const double bytes = hit * moe.expert_bytes() + 4.0 * tokens * s.hidden;
-    const double ops = 2.0 * tokens * s.top_k * moe.expert_bytes();
-    const double floor = std::max(bytes / c.bytes_per_us, ops / c.int8_ops_per_us);
+    const double ops = 6.0 * tokens * s.top_k * s.hidden * s.intermediate;
+    const double floor = std::max(bytes / c.bytes_per_us, ops * f.value_bytes / c.int8_ops_per_us);
     std::printf("%6d %5d %6.1f %10.1f %10.1f %6.1f%% %9.0f %9.1f\n", tokens, moe_row_tile(s), hit,
                 us, floor, 100 * floor / us, bytes / us / 1e3, ops / us / 1e6);
     std::fflush(stdout);
@@ -168,23 +170,39 @@ int main(int argc, char** argv) {
   std::printf("%s: read %.0f GB/s, int8 wgmma %.0f TOP/s\n", device->name.c_str(),
               c.bytes_per_us / 1e3, c.int8_ops_per_us / 1e6);
   std::vector<std::string> names(argv + 1, argv + argc);
-  if (!names.empty() && names.back().starts_with("tokens=")) {
-    only_tokens = std::stoi(names.back().substr(7));
-    names.pop_back();
+  std::erase_if(names, [](const std::string& name) {
+    const bool tokens = name.starts_with("tokens=");
+    if (tokens) only_tokens = std::stoi(name.substr(7));
+    return tokens;
+  });
+  const std::vector<Format> formats = {Format::int8(), Format::fp8(), Format::bf16()};
+  auto asked = [&](const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  const bool any_format =
+      std::none_of(formats.begin(), formats.end(), [&](const Format& f) { return asked(f.name); });
+  struct Model {
+    const char* name;
+    int32_t experts, top_k, hidden, intermediate;
+  };
+  const Model models[] = {{"qwen3", 128, 8, 2048, 768},
+                          {"glm5", 256, 8, 6144, 2048},
+                          {"dsv3", 256, 8, 7168, 2048},
+                          {"air", 128, 8, 4096, 1408},
+                          {"mixtral", 8, 2, 4096, 14336}};
+  const bool any_model = std::none_of(std::begin(models), std::end(models),
+                                      [&](const Model& m) { return asked(m.name); });
+  for (const Model& m : models) {
+    if (!any_model && !asked(m.name)) continue;
+    for (const Format& f : formats) {
+      if (!any_format && !asked(f.name)) continue;
+      DeviceMoeShape s;
+      s.experts = m.experts;
+      s.top_k = m.top_k;
+      s.hidden = m.hidden;
+      s.intermediate = m.intermediate;
+      bench_model(f, m.name, s, c, device->num_sms, stream);
+    }
   }
-  auto wanted = [&](const char* name) {
-    return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
-  };
-  auto shape = [](int32_t experts, int32_t hidden, int32_t inter) {
-    DeviceMoeShape s;
-    s.experts = experts;
-    s.top_k = 8;
-    s.hidden = hidden;
-    s.intermediate = inter;
-    return s;
-  };
-  if (wanted("qwen3"))
-    bench_model("qwen3-30b-a3b", shape(128, 2048, 768), c, device->num_sms, stream);
-  if (wanted("glm5")) bench_model("glm-5", shape(256, 6144, 2048), c, device->num_sms, stream);
   return 0;
 }

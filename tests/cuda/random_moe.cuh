@@ -1,15 +1,18 @@
 // A MoE layer with random weights on the GPU, for the tests and the bench of kernels/cuda: every
-// packed weight byte is a hash of its position, so that the host knows any weight without a copy of
-// the (up to 11 GB) matrices.
+// packed weight is a hash of its position, so that the host knows any weight without a copy of the
+// (up to 22 GB) matrices.
 #pragma once
 #include <cuda_bf16.h>
+#include <cuda_fp8.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 #include <vector>
 
-#include "kernels/cuda/moe_layer.h"
+#include "kernels/cuda/lists.h"
 #include "platform/cuda_device.h"
 
 namespace moestro::kernels::cuda {
@@ -26,31 +29,93 @@ inline void must(const Status& s) {
   std::exit(1);
 }
 
-// Four weight bytes at a time.
-__host__ __device__ inline uint32_t weight_word(uint32_t seed, uint64_t word) {
+enum class Weights { kInt8, kFp8, kBf16 };
+
+// One format under test: its name, its kernel, and its host arithmetic.
+struct Format {
+  Weights weights;
+  const char* name;
+  int32_t value_bytes;
+  const MoeLayerKernel* kernel;
+  bool exact_sums;  // any order of a sum gives the same bits
+  float deviation;  // of a weight before its scale
+  float largest;    // of an activation, 0: no scales
+
+  static Format int8() {
+    return {Weights::kInt8, "int8", 1, &moe_layer_kernels_int8()[0], true, 74.0f, 127.0f};
+  }
+  static Format fp8() {
+    return {Weights::kFp8, "fp8", 1, &moe_layer_kernels_fp8()[0], false, 1.73f, 448.0f};
+  }
+  static Format bf16() {
+    return {Weights::kBf16, "bf16", 2, &moe_layer_kernels_bf16()[0], false, 0.009f, 0.0f};
+  }
+};
+
+// Four weight bytes at a time, as raw bits of the format.
+__host__ __device__ inline uint32_t weight_word(Weights weights, uint32_t seed, uint64_t word) {
   uint64_t z = (word + seed) * 0x9e3779b97f4a7c15u;
   z = (z ^ z >> 32) * 0xd6e8feb86659fd93u;
-  return static_cast<uint32_t>(z >> 32);
+  const uint32_t bits = static_cast<uint32_t>(z >> 32);
+  if (weights == Weights::kInt8) return bits;
+  if (weights == Weights::kFp8)  // exponents of 1/4 to 2: finite, and small ones count
+    return (bits & 0x87878787u) | (((bits >> 3 & 0x03030303u) + 0x05050505u) << 3);
+  uint32_t packed = 0;  // int8 / 8192: exact in bfloat16
+  for (int i = 0; i < 2; ++i) {
+    const float v = static_cast<float>(static_cast<int8_t>(bits >> (8 * i))) / 8192.0f;
+    uint32_t f;
+    memcpy(&f, &v, 4);
+    packed |= (f >> 16) << (16 * i);
+  }
+  return packed;
 }
 
-__global__ void fill_weights(uint32_t* to, uint64_t words, uint32_t seed) {
+// Weight number `i` of such a word.
+inline float weight_value(Weights weights, uint32_t word, int i) {
+  if (weights == Weights::kInt8) return static_cast<int8_t>(word >> (8 * i));
+  if (weights == Weights::kBf16) {
+    const uint32_t f = word >> (16 * i) << 16;
+    float v;
+    std::memcpy(&v, &f, 4);
+    return v;
+  }
+  __nv_fp8_e4m3 v;
+  v.__x = static_cast<__nv_fp8_storage_t>(word >> (8 * i));
+  return static_cast<float>(v);
+}
+
+// All matrices of a kind. `columns`: gate and up columns from here on are padding and zero (0: not
+// a gate_up matrix).
+__global__ void fill_weights(uint32_t* to, uint64_t words, Weights weights, uint32_t seed,
+                             DeviceMatrix m, int32_t columns) {
   for (uint64_t i = uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words;
-       i += uint64_t{gridDim.x} * blockDim.x)
-    to[i] = weight_word(seed, i);
+       i += uint64_t{gridDim.x} * blockDim.x) {
+    uint32_t word = weight_word(weights, seed, i);
+    if (columns != 0) {
+      const uint64_t at = i * 4 % static_cast<uint64_t>(m.bytes());
+      const int32_t block = static_cast<int32_t>(at / kBlockStepBytes / m.k_steps()),
+                    row = static_cast<int32_t>(at % kBlockStepBytes / kStepBytes);
+      const int32_t column =
+          128 * block + row / 128 * 64 + row / 16 % 4 * 16 + row % 8 * 2 + row / 64 % 2;
+      if (column >= columns) word = 0;
+    }
+    to[i] = word;
+  }
 }
 
 inline float bf16_round(float x) { return __bfloat162float(__float2bfloat16(x)); }
 
 struct RandomMoe {
+  Format format;
   DeviceMoeShape shape;
   DeviceMatrix up, down;
   std::vector<float> up_scales, down_scales;  // host copies, packed order
   platform::DeviceArray<std::byte> up_data, down_data;
   platform::DeviceArray<float> up_scale_data, down_scale_data;
 
-  explicit RandomMoe(const DeviceMoeShape& s) : shape(s) {
-    up = gate_up_matrix(s.hidden, s.intermediate, 1);
-    down = {s.hidden, s.intermediate, 1};
+  RandomMoe(const Format& f, const DeviceMoeShape& s) : format(f), shape(s) {
+    up = gate_up_matrix(s.hidden, s.intermediate, f.value_bytes);
+    down = {s.hidden, s.intermediate, f.value_bytes};
     std::mt19937 rng(7);
     fill(up, 1, up_data, up_scales, up_scale_data, rng);
     fill(down, 2, down_data, down_scales, down_scale_data, rng);
@@ -59,27 +124,24 @@ struct RandomMoe {
     return {up_data.data(), up_scale_data.data(), down_data.data(), down_scale_data.data()};
   }
   // Bytes that a pass over one expert reads.
-  double expert_bytes() const { return 3.0 * shape.hidden * shape.intermediate; }
+  double expert_bytes() const {
+    return 3.0 * shape.hidden * shape.intermediate * format.value_bytes;
+  }
 
  private:
-  // Packing pads gate and up with zero rows; here zero scales do.
-  void clear_padding(std::vector<float>& scales) const {
-    for (int32_t e = 0; e < shape.experts; ++e)
-      for (int32_t c = shape.intermediate; c < up.padded_n() / 2; ++c)
-        for (int32_t side : {0, 1}) scales[int64_t{e} * up.padded_n() + gate_up_row(c, side)] = 0;
-  }
   void fill(const DeviceMatrix& m, uint32_t seed, platform::DeviceArray<std::byte>& data,
             std::vector<float>& scales, platform::DeviceArray<float>& scale_data,
             std::mt19937& rng) {
     data = must(
         platform::DeviceArray<std::byte>::allocate(static_cast<size_t>(m.bytes()) * shape.experts));
-    fill_weights<<<1024, 256>>>(reinterpret_cast<uint32_t*>(data.data()), data.bytes() / 4, seed);
+    fill_weights<<<1024, 256>>>(reinterpret_cast<uint32_t*>(data.data()), data.bytes() / 4,
+                                format.weights, seed, m, seed == 1 ? shape.intermediate : 0);
     std::uniform_real_distribution<float> scale(0.5f, 1.5f);
     scales.resize(static_cast<size_t>(m.padded_n()) * shape.experts);
-    // about unit variance after a product with a unit row: weights have deviation 74 of 127
-    for (float& v : scales) v = scale(rng) / (74.0f * std::sqrt(static_cast<float>(m.k)));
+    // about unit variance after a product with a unit row
+    for (float& v : scales)
+      v = scale(rng) / (format.deviation * std::sqrt(static_cast<float>(m.k)));
     scale_data = must(platform::DeviceArray<float>::allocate(scales.size()));
-    if (seed == 1) clear_padding(scales);
     must(scale_data.upload(scales.data(), scales.size(), nullptr));
     must(platform::cuda_status(cudaDeviceSynchronize(), "filling weights"));
   }

@@ -60,22 +60,51 @@ TEST(DeviceLayout, PackingPlacesValuesAndScalesAndPadsWithZeros) {
 }
 
 TEST(MoeLayerKernels, SayWhatTheyNeedAndWhyNot) {
-  const auto kernels = moe_layer_kernels_int8();
-  ASSERT_FALSE(kernels.empty());
+  for (const auto kernels :
+       {moe_layer_kernels_int8(), moe_layer_kernels_fp8(), moe_layer_kernels_bf16()}) {
+    ASSERT_FALSE(kernels.empty());
+    DeviceMoeShape s;
+    s.max_tokens = 128;
+    s.experts = 256;
+    s.top_k = 8;
+    s.hidden = 6144;
+    s.intermediate = 2048;
+    EXPECT_EQ(kernels[0].needs.compute_major, 9);
+    EXPECT_TRUE(kernels[0].supports(s).ok());
+    EXPECT_GT(kernels[0].workspace_bytes(s, 132), 128 * 8 * 6144 * 2);
+#ifdef MOESTRO_CUDA
+    EXPECT_NE(kernels[0].run, nullptr);
+#else
+    EXPECT_EQ(kernels[0].run, nullptr);  // a plan can name it, nothing can launch it
+#endif
+    s.experts = 1024;
+    EXPECT_NE(kernels[0].supports(s).message().find("1024 experts"), std::string::npos);
+    s.experts = 256;
+    s.hidden = 6145;
+    EXPECT_FALSE(kernels[0].supports(s).ok());
+  }
+}
+
+// From few tokens to many: x resident, rows grouped, the prefill kernel; each with the memory it
+// needs and no more.
+TEST(MoeWorkspace, FollowsTheNumberOfTokens) {
   DeviceMoeShape s;
-  s.max_tokens = 128;
   s.experts = 256;
   s.top_k = 8;
   s.hidden = 6144;
   s.intermediate = 2048;
-  EXPECT_EQ(kernels[0].needs.compute_major, 9);
-  EXPECT_TRUE(kernels[0].supports(s).ok());
-  EXPECT_GT(kernels[0].workspace_bytes(s, 132), 128 * 8 * 6144 * 2);
-  s.experts = 1024;
-  EXPECT_NE(kernels[0].supports(s).message().find("1024 experts"), std::string::npos);
-  s.experts = 256;
-  s.hidden = 6145;
-  EXPECT_FALSE(kernels[0].supports(s).ok());
+  s.max_tokens = 1;
+  EXPECT_EQ(moe_row_tile(s), 8);
+  EXPECT_LT(moe_workspace_bytes(s, 132), int64_t{8} << 20);
+  s.max_tokens = 128;
+  EXPECT_EQ(moe_row_tile(s), 16);
+  s.max_tokens = 8192;
+  EXPECT_EQ(moe_row_tile(s), 160);
+  const int64_t rows = 8192 * 8 + 8 * 256;
+  EXPECT_GT(moe_workspace_bytes(s, 132), rows * (6144 + 2 * 2048 + 2048 + 2 * 6144));
+  EXPECT_LT(moe_workspace_bytes(s, 132), rows * (6144 + 2 * 2048 + 2048 + 2 * 6144) * 102 / 100);
+  s.row_tile = 24;
+  EXPECT_FALSE(check_moe_shape(s).ok());
 }
 
 }  // namespace

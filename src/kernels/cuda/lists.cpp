@@ -4,17 +4,32 @@ namespace moestro::kernels::cuda {
 namespace {
 
 #ifdef MOESTRO_CUDA
-constexpr auto kRunInt8 = &launch_moe_int8;
+#define MOESTRO_RUN(launch) &launch
 #else
-constexpr decltype(&launch_moe_int8) kRunInt8 = nullptr;
+#define MOESTRO_RUN(launch) nullptr
 #endif
 
+constexpr CudaNeeds kHopper = {9, 0, 227 * 1024};
+
 constexpr MoeLayerKernel kInt8[] = {
-    {"moe_layer_int8_sm90", {9, 0, 227 * 1024}, &check_moe_shape, &moe_workspace_bytes, kRunInt8},
+    {"moe_layer_int8_sm90", kHopper, &check_moe_shape, &moe_workspace_bytes,
+     MOESTRO_RUN(launch_moe_int8)},
 };
+constexpr MoeLayerKernel kFp8[] = {
+    {"moe_layer_fp8_sm90", kHopper, &check_moe_shape, &moe_workspace_bytes,
+     MOESTRO_RUN(launch_moe_fp8)},
+};
+constexpr MoeLayerKernel kBf16[] = {
+    {"moe_layer_bf16_sm90", kHopper, &check_moe_shape, &moe_workspace_bytes,
+     MOESTRO_RUN(launch_moe_bf16)},
+};
+
+#undef MOESTRO_RUN
 
 }  // namespace
 
 std::span<const MoeLayerKernel> moe_layer_kernels_int8() { return kInt8; }
+std::span<const MoeLayerKernel> moe_layer_kernels_fp8() { return kFp8; }
+std::span<const MoeLayerKernel> moe_layer_kernels_bf16() { return kBf16; }
 
 }  // namespace moestro::kernels::cuda

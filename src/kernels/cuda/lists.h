@@ -22,6 +22,8 @@ struct MoeLayerKernel {
   Status (*run)(const DeviceMoeShape&, int32_t num_sms, const DeviceMoeWeights&,
                 const DeviceMoeArgs&, CUstream_st*);
 };
-std::span<const MoeLayerKernel> moe_layer_kernels_int8();
+std::span<const MoeLayerKernel> moe_layer_kernels_int8();  // channel scales, rows quantised to int8
+std::span<const MoeLayerKernel> moe_layer_kernels_fp8();   // channel scales, rows quantised to e4m3
+std::span<const MoeLayerKernel> moe_layer_kernels_bf16();
 
 }  // namespace moestro::kernels::cuda

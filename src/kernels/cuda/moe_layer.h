@@ -1,15 +1,18 @@
-// One MoE layer on a Hopper GPU, int8 W8A8: route, permute and quantise; gate and up with SwiGLU;
-// requantise; down; weighted sum. Five launches on one stream, capturable in a CUDA graph: grids
-// depend on the shape alone, sizes are read from device memory, nothing is allocated. Called by
-// tests/cuda and bench/ today, by moe/ once a plan can name a device; on the thread that owns the
-// stream. This header needs no CUDA header.
+// One MoE layer on a Hopper GPU: route, permute and quantise; gate and up with SwiGLU; requantise;
+// down; weighted sum. One launch up to 8 tokens, three for a decode batch, five for prefill
+// (decode.cuh, prefill.cuh), all on one stream and capturable in a CUDA graph: grids depend on the
+// shape alone, sizes are read from device memory, nothing is allocated. Called by tests/cuda and
+// bench/ today, by moe/ once a plan can name a device; on the thread that owns the stream. This
+// header needs no CUDA header.
 //
-// Arithmetic (any batch, any order of tokens gives the same bits for a token):
+// Arithmetic, with int8 (any batch, any order of tokens gives the same bits for a token):
 // - x is quantised per token: s = absmax / 127, q = round_half_even(x * (1 / s));
 // - gate and up are exact int32 sums * s * channel scale in float32; h = silu(gate) * up is rounded
 //   to bfloat16 and quantised per row like x;
 // - down is exact int32 sums * scales, rounded to bfloat16, one row a (token, expert) pair;
 // - out is the sum over the token's experts in slot order in float32, rounded to bfloat16.
+// fp8: e4m3 with absmax / 448, bf16: no scales; their sums are float32 on the tensor cores, and
+// where a sum is cut depends on the batch (two runs of one batch give the same bits).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -23,6 +26,8 @@ namespace moestro::kernels::cuda {
 
 inline constexpr int32_t kMaxDeviceExperts = 512;
 inline constexpr int32_t kMaxDeviceTopK = 32;
+inline constexpr int32_t kMaxDeviceWidth = 16384;          // of hidden and intermediate
+inline constexpr int32_t kDecodeSharedBytes = 216 * 1024;  // operands of the decode kernel
 
 // As moe/router.h's RouterSpec, whose results the routing kernel gives.
 struct DeviceRouter {
@@ -37,9 +42,10 @@ struct DeviceRouter {
 struct DeviceMoeShape {
   int32_t max_tokens = 0;  // of one launch; the count itself is in device memory
   int32_t experts = 0, top_k = 0, hidden = 0, intermediate = 0;
+  int32_t value_bytes = 1;  // of a weight and of an activation in a product
   DeviceRouter router;
-  int32_t row_tile = 0;  // rows of an expert that share one pass over its weights: 8, 16, 32, 64,
-                         // 128; 0: by max_tokens
+  int32_t row_tile = 0;  // rows of an expert that share one pass over its weights: 8, 16, 32, 64
+                         // (decode kernel), 160 (prefill kernel, at most); 0: by max_tokens
 };
 
 // Packed as device_layout.h says, expert after expert.
@@ -50,7 +56,8 @@ struct DeviceMoeWeights {
   const float* down_scales = nullptr;     // [experts, padded_n], packed order
 };
 
-// Device pointers, 16-byte aligned. Either logits or both of ids and weights.
+// Device pointers, 16-byte aligned, with room for max_tokens tokens (what lies behind the last
+// token may be read). Either logits or both of ids and weights.
 struct DeviceMoeArgs {
   const int32_t* num_tokens = nullptr;  // one value; beyond max_tokens is cut off
   const void* x = nullptr;              // bfloat16 [tokens, hidden]
@@ -68,11 +75,16 @@ Status check_moe_shape(const DeviceMoeShape& shape);
 int32_t moe_row_tile(const DeviceMoeShape& shape);
 int64_t moe_workspace_bytes(const DeviceMoeShape& shape, int32_t num_sms);
 
-// Zeroes the counters of a workspace; once, before its first launch. Runs leave them zero.
+// Sets the counters and flags of a workspace; once, before its first launch. Runs leave them so.
 Status prepare_moe_workspace(const DeviceMoeShape& shape, int32_t num_sms, std::byte* workspace,
                              CUstream_st* stream);
 // Enqueues the layer. Layers that share a workspace must share the stream.
 Status launch_moe_int8(const DeviceMoeShape& shape, int32_t num_sms,
+                       const DeviceMoeWeights& weights, const DeviceMoeArgs& args,
+                       CUstream_st* stream);
+Status launch_moe_fp8(const DeviceMoeShape& shape, int32_t num_sms, const DeviceMoeWeights& weights,
+                      const DeviceMoeArgs& args, CUstream_st* stream);
+Status launch_moe_bf16(const DeviceMoeShape& shape, int32_t num_sms,
                        const DeviceMoeWeights& weights, const DeviceMoeArgs& args,
                        CUstream_st* stream);
 

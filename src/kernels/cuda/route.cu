@@ -1,193 +1,23 @@
 #include "kernels/cuda/route.cuh"
 
-#include <cuda_bf16.h>
+#include <algorithm>
 
-#include <cfloat>
-
+#include "kernels/cuda/formats.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/bulk_copy.cuh"
-#include "kernels/cuda/quantize.cuh"
+#include "kernels/cuda/topk.cuh"
 
 namespace moestro::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 512, kWarps = kThreads / 32;
-constexpr int kPerLane = kMaxDeviceExperts / 32;
-constexpr unsigned kAll = 0xffffffffu;
 
 struct RouteParams {
   DeviceMoeArgs in;
   MoeWorkspace w;
-  DeviceRouter router;
-  int32_t max_tokens, experts, top_k, hidden, hidden_steps, row_tile;
+  ScoreRules rules;
+  int32_t max_tokens, hidden, hidden_steps, row_tile;
 };
-
-struct Best {
-  float value;
-  int32_t id;
-};
-__device__ bool better(Best a, Best b) {
-  return a.value > b.value || (a.value == b.value && a.id < b.id);
-}
-__device__ Best warp_best(Best mine) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) {
-    const Best other{__shfl_xor_sync(kAll, mine.value, d), __shfl_xor_sync(kAll, mine.id, d)};
-    if (better(other, mine)) mine = other;
-  }
-  return mine;
-}
-__device__ float warp_sum(float v) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(kAll, v, d);
-  return v;
-}
-__device__ float warp_max(float v) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) v = fmaxf(v, __shfl_xor_sync(kAll, v, d));
-  return v;
-}
-
-// Lane l holds experts l, l + 32, …: value v[i] is expert 32 i + l.
-// Excluded groups' choices become -inf.
-__device__ void limit_groups(const RouteParams& p, float (&choice)[kPerLane], int lane) {
-  const int size = p.experts / p.router.n_group;
-  float group_score = -INFINITY;  // of group `lane`
-  for (int g = 0; g < p.router.n_group; ++g) {
-    float first = -INFINITY, second = -INFINITY;
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const int e = 32 * i + lane;
-      if (e < p.experts && e / size == g) {
-        second = fmaxf(second, fminf(first, choice[i]));
-        first = fmaxf(first, choice[i]);
-      }
-    }
-#pragma unroll
-    for (int d = 16; d > 0; d /= 2) {
-      const float f = __shfl_xor_sync(kAll, first, d), s = __shfl_xor_sync(kAll, second, d);
-      second = fmaxf(fmaxf(second, s), fminf(first, f));
-      first = fmaxf(first, f);
-    }
-    if (lane == g) group_score = p.router.noaux_tc && size > 1 ? first + second : first;
-  }
-  uint32_t kept = 0;
-  for (int j = 0; j < p.router.topk_group; ++j) {
-    const bool open = lane < p.router.n_group && !(kept >> lane & 1);
-    const Best b = warp_best({open ? group_score : -INFINITY, open ? lane : 32 + lane});
-    kept |= 1u << (b.id & 31);
-  }
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    const int e = 32 * i + lane;
-    if (e < p.experts && !(kept >> (e / size) & 1)) choice[i] = -INFINITY;
-  }
-}
-
-__device__ void scores_of(const RouteParams& p, const float* logits, int lane,
-                          float (&score)[kPerLane]) {
-  float max = -INFINITY;
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    const int e = 32 * i + lane;
-    score[i] = e < p.experts ? logits[e] : -INFINITY;
-    max = fmaxf(max, score[i]);
-  }
-  if (p.router.softmax_after_topk) return;
-  if (p.router.sigmoid) {
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) score[i] = 1.0f / (1.0f + expf(-score[i]));
-    return;
-  }
-  max = warp_max(max);
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    if (32 * i + lane < p.experts) sum += score[i] = expf(score[i] - max);
-  }
-  sum = warp_sum(sum);
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) score[i] /= sum;
-}
-
-// One warp chooses the experts of one token; lane j < top_k writes slot j.
-__device__ void choose_experts(const RouteParams& p, int token, int lane) {
-  float score[kPerLane], choice[kPerLane];
-  scores_of(p, p.in.logits + int64_t{token} * p.experts, lane, score);
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    const int e = 32 * i + lane;
-    choice[i] = score[i] + (p.in.bias && e < p.experts ? p.in.bias[e] : 0.0f);
-    if (choice[i] != choice[i]) choice[i] = -INFINITY;  // NaN ranks last
-  }
-  if (p.router.n_group > 1 && p.router.topk_group < p.router.n_group) limit_groups(p, choice, lane);
-  uint32_t used = 0;
-  int32_t id = 0;
-  float weight = 0;
-  for (int j = 0; j < p.top_k; ++j) {
-    Best mine{-INFINITY, INT32_MAX};
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const Best candidate{choice[i], 32 * i + lane};
-      if (candidate.id < p.experts && !(used >> i & 1) && better(candidate, mine)) mine = candidate;
-    }
-    const Best b = warp_best(mine);
-    float found = 0;
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      if (b.id == 32 * i + lane) {
-        used |= 1u << i;
-        found = score[i];
-      }
-    }
-    found = __shfl_sync(kAll, found, b.id & 31);
-    if (lane == j) {
-      id = b.id;
-      weight = found;
-    }
-  }
-  const bool slot = lane < p.top_k;
-  if (p.router.softmax_after_topk) {
-    const float max = warp_max(slot ? weight : -INFINITY);
-    weight = slot ? expf(weight - max) : 0.0f;
-    weight /= warp_sum(weight);
-  }
-  float factor = p.router.scaling;
-  if (p.router.renormalize) factor /= warp_sum(slot ? weight : 0.0f) + 1e-20f;
-  if (slot) {
-    p.w.ids[int64_t{token} * p.top_k + lane] = id;
-    p.w.weights[int64_t{token} * p.top_k + lane] = weight * factor;
-  }
-}
-
-// x of one token to int8 by `team` neighbouring warps; all warps of the block call it together when
-// team > 1.
-__device__ void quantize_token(const RouteParams& p, int token, int team, bool active,
-                               float* warp_amax) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, member = warp % team;
-  const uint4* x = reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(p.in.x) +
-                                                  int64_t{token} * p.hidden);
-  const int chunks = p.hidden / 8, padded = p.hidden_steps * (kStepBytes / 8);
-  float amax = 0;
-  if (active) {
-#pragma unroll 8
-    for (int c = member * 32 + lane; c < chunks; c += 32 * team) amax = fmaxf(amax, absmax8(x[c]));
-  }
-  amax = warp_max(amax);
-  if (team > 1) {
-    if (lane == 0) warp_amax[warp] = amax;
-    __syncthreads();
-    for (int i = 0; i < team; ++i) amax = fmaxf(amax, warp_amax[warp - member + i]);
-    __syncthreads();
-  }
-  if (!active) return;
-  const float scale = amax / 127.0f, inverse = scale > 0 ? 1.0f / scale : 0.0f;
-  if (member == 0 && lane == 0) p.w.token_scale[token] = scale;
-  uint2* q = reinterpret_cast<uint2*>(p.w.x_tokens + int64_t{token} * p.hidden_steps * kStepBytes);
-#pragma unroll 4
-  for (int c = member * 32 + lane; c < padded; c += 32 * team)
-    q[c] = c < chunks ? quantize8(x[c], inverse) : make_uint2(0, 0);
-}
 
 // Ranks of this block's pairs among the pairs of their expert, in pair order; counts end in
 // `count`. One warp.
@@ -196,9 +26,9 @@ __device__ void rank_pairs(const RouteParams& p, int64_t begin, int64_t end, int
   for (int64_t base = begin; base < end; base += 32) {
     const int64_t pair = base + lane;
     int32_t e = pair < end ? p.w.ids[pair] : -1;
-    const bool valid = e >= 0 && e < p.experts;
+    const bool valid = e >= 0 && e < p.rules.experts;
     if (!valid) e = -1 - lane;
-    const uint32_t same = __match_any_sync(kAll, e);
+    const uint32_t same = __match_any_sync(kWholeWarp, e);
     const int before = __popc(same & ((1u << lane) - 1));
     const int32_t first = valid ? count[e] : 0;
     __syncwarp();
@@ -208,8 +38,8 @@ __device__ void rank_pairs(const RouteParams& p, int64_t begin, int64_t end, int
   }
 }
 
-// All `blocks` blocks meet; the counters are zero again afterwards. The spin is bounded: a block
-// that never comes is a bug.
+// All `blocks` blocks meet; the counters are zero again afterwards. The launch is cooperative, so
+// that all of them run; the spin is bounded, since one that never comes is a bug.
 __device__ void grid_barrier(uint32_t* state, uint32_t blocks) {
   __syncthreads();
   if (threadIdx.x == 0 && blocks > 1) {
@@ -230,63 +60,134 @@ __device__ void grid_barrier(uint32_t* state, uint32_t blocks) {
   __syncthreads();
 }
 
-// Sums the histograms of all blocks: rows of each expert, rows before this block, first tile.
-__device__ void scan_experts(const RouteParams& p, int blocks, int32_t* rows, int32_t* before,
-                             int32_t* tile_start) {
-  for (int e = threadIdx.x; e < p.experts; e += kThreads) {
-    int32_t all = 0, mine = 0;
-#pragma unroll 8
-    for (int b = 0; b < blocks; ++b) {
-      const int32_t n = __ldcg(p.w.block_histogram + int64_t{b} * p.experts + e);
-      all += n;
-      mine += b < static_cast<int>(blockIdx.x) ? n : 0;
-    }
-    rows[e] = all;
-    before[e] = mine;
-  }
-  __syncthreads();
-  if (threadIdx.x < 32) {
-    int32_t carry = 0;
-    for (int base = 0; base < p.experts; base += 32) {
-      const int e = base + static_cast<int>(threadIdx.x);
-      const int32_t tiles = e < p.experts ? ceil_div(rows[e], p.row_tile) : 0;
-      int32_t sum = tiles;
-#pragma unroll
-      for (int d = 1; d < 32; d *= 2) {
-        const int32_t v = __shfl_up_sync(kAll, sum, d);
-        if (static_cast<int>(threadIdx.x) >= d) sum += v;
+struct Experts {
+  int32_t rows[kMaxDeviceExperts], before[kMaxDeviceExperts];  // rows, those of blocks before ours
+  int32_t start[kMaxDeviceExperts + 1], tile_start[kMaxDeviceExperts + 1];
+};
+
+// Sums the histograms of all blocks: two neighbouring lanes an expert.
+__device__ void sum_histograms(const RouteParams& p, int blocks, Experts& x) {
+  const int half = threadIdx.x % 2, mine_is = static_cast<int>(blockIdx.x);
+  for (int e = threadIdx.x / 2; e < kMaxDeviceExperts; e += kThreads / 2) {
+    int32_t all = 0, before = 0;
+    if (e < p.rules.experts) {
+      const int32_t* of = p.w.block_histogram + int64_t{e} * blocks;
+#pragma unroll 16
+      for (int b = half; b < blocks; b += 2) {
+        const int32_t n = __ldcg(of + b);
+        all += n;
+        before += b < mine_is ? n : 0;
       }
-      if (e < p.experts) tile_start[e] = carry + sum - tiles;
-      carry += __shfl_sync(kAll, sum, 31);
     }
-    if (threadIdx.x == 0) tile_start[p.experts] = carry;
+    all += __shfl_xor_sync(kWholeWarp, all, 1);
+    before += __shfl_xor_sync(kWholeWarp, before, 1);
+    if (e < p.rules.experts && half == 0) {
+      x.rows[e] = all;
+      x.before[e] = before;
+    }
   }
-  __syncthreads();
 }
 
-// Copies the quantised x of one pair to its grouped row. One warp.
-__device__ void place_pair(const RouteParams& p, int64_t pair, int token, int64_t row) {
-  const int lane = threadIdx.x % 32;
-  if (lane == 0) {
-    p.w.pair_row[pair] = static_cast<int32_t>(row);
-    if (row >= 0) p.w.x_scale[row] = p.w.token_scale[token];
+// First rows and first tiles by a running sum over the experts. Warp 0 rows, warp 1 tiles.
+__device__ void scan_experts(const RouteParams& p, Experts& x) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (warp > 1) return;
+  int32_t* to = warp == 0 ? x.start : x.tile_start;
+  int32_t carry = 0;
+  for (int base = 0; base < p.rules.experts; base += 32) {
+    const int e = base + lane;
+    const int32_t rows = e < p.rules.experts ? x.rows[e] : 0;
+    const int32_t mine = warp == 0 ? (rows + 7) / 8 * 8 : ceil_div(rows, p.row_tile);
+    int32_t sum = mine;
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+      const int32_t v = __shfl_up_sync(kWholeWarp, sum, d);
+      if (lane >= d) sum += v;
+    }
+    if (e < p.rules.experts) to[e] = carry + sum - mine;
+    carry += __shfl_sync(kWholeWarp, sum, 31);
   }
-  if (row < 0) return;
-  const uint4* src =
-      reinterpret_cast<const uint4*>(p.w.x_tokens + int64_t{token} * p.hidden_steps * kStepBytes);
-  const int64_t tile = row / p.row_tile;
-  const int in_tile = static_cast<int>(row % p.row_tile), tile_bytes = p.row_tile * kStepBytes;
-  int8_t* dst = p.w.x_rows + tile * p.hidden_steps * tile_bytes;
-#pragma unroll 12
-  for (int c = lane; c < p.hidden_steps * 8; c += 32)
-    *reinterpret_cast<uint4*>(dst + int64_t{c / 8} * tile_bytes +
-                              swizzled_offset(in_tile, c % 8 * 16)) = src[c];
+  if (lane == 0) to[p.rules.experts] = carry;
 }
 
-__global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__ RouteParams p) {
-  __shared__ int32_t rows[kMaxDeviceExperts], before[kMaxDeviceExperts],
-      tile_start[kMaxDeviceExperts + 1];
-  __shared__ float warp_amax[kWarps];
+// Tokens first, first + step, … below `end`, one at a time a team of neighbouring warps: x in
+// registers, to the rows of all its pairs; the next token is on its way meanwhile. Every team of
+// the block makes `rounds` rounds.
+template <class F, int kTeam>
+__device__ void place_tokens(const RouteParams& p, const Experts& x, int first, int step, int end,
+                             int rounds, float* warp_absmax) {
+  constexpr int kLanes = 32 * kTeam;
+  constexpr int kPieceValues = 8 * F::kLoads;
+  // Pieces a thread: all of the widest row for a whole block, 8192 values for a smaller team.
+  constexpr int kMost = (kTeam == kWarps ? kMaxDeviceWidth : 8192) / kPieceValues / kLanes;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, member = warp % kTeam,
+            at = member * 32 + lane;
+  const int loads = p.hidden / 8, pieces = p.hidden_steps * (kStepBytes / 16);
+  auto load = [&](int token, uint4(&v)[kMost][F::kLoads]) {
+    const uint4* from = reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(p.in.x) +
+                                                       int64_t{token} * p.hidden);
+#pragma unroll
+    for (int i = 0; i < kMost; ++i)
+#pragma unroll
+      for (int l = 0; l < F::kLoads; ++l) {
+        const int c = (at + i * kLanes) * F::kLoads + l;
+        v[i][l] = token < end && c < loads ? __ldcs(from + c) : make_uint4(0, 0, 0, 0);
+      }
+  };
+  uint4 v[kMost][F::kLoads];
+  load(first, v);
+  for (int round = 0, token = first; round < rounds; ++round, token += step) {
+    float scale = 1, inverse = 1;
+    if constexpr (F::kScaled) {
+      float absmax = 0;
+#pragma unroll
+      for (int i = 0; i < kMost; ++i)
+#pragma unroll
+        for (int l = 0; l < F::kLoads; ++l) absmax = fmaxf(absmax, absmax8(v[i][l]));
+      absmax = warp_max(absmax);
+      ptx::named_barrier(1 + warp / kTeam, kLanes);
+      if (lane == 0) warp_absmax[warp] = absmax;
+      ptx::named_barrier(1 + warp / kTeam, kLanes);
+#pragma unroll
+      for (int i = 0; i < kTeam; ++i) absmax = fmaxf(absmax, warp_absmax[warp - member + i]);
+      scale = row_scale_of<F>(absmax);
+      inverse = inverse_of(scale);
+    }
+    uint4 q[kMost];
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) q[i] = F::piece(v[i], inverse);
+    if (round + 1 < rounds) load(token + step, v);
+    if (token >= end) continue;
+    for (int j = 0; j < p.rules.top_k; ++j) {
+      const int64_t pair = int64_t{token} * p.rules.top_k + j;
+      const int32_t e = p.w.ids[pair], rank = p.w.pair_rank[pair];
+      const int32_t local = rank < 0 ? -1 : x.before[e] + rank;
+      const int32_t row = rank < 0 ? -1 : x.start[e] + local;
+      if (at == 0) {
+        p.w.pair_row[pair] = row;
+        if (row >= 0) {
+          p.w.x_scale[row] = scale;
+          p.w.h_absmax[row] = 0;
+        }
+      }
+      if (row < 0) continue;
+      const int64_t step_bytes = int64_t{x.start[e + 1] - x.start[e]} * kStepBytes;
+      std::byte* to = p.w.x_rows + int64_t{x.start[e]} * p.hidden_steps * kStepBytes;
+#pragma unroll
+      for (int i = 0; i < kMost; ++i) {
+        const int c = at + i * kLanes;
+        if (c < pieces)
+          *reinterpret_cast<uint4*>(to + c / 8 * step_bytes + swizzled_offset(local, c % 8 * 16)) =
+              q[i];
+      }
+    }
+  }
+}
+
+template <class F>
+__global__ void __launch_bounds__(kThreads, 1) route_kernel(const __grid_constant__ RouteParams p) {
+  __shared__ Experts x;
+  __shared__ float warp_absmax[kWarps];
   ptx::wait_for_previous_kernel();
   ptx::allow_next_kernel();
   const int tokens = max(0, min(*p.in.num_tokens, p.max_tokens));
@@ -295,57 +196,62 @@ __global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__
   const int share = ceil_div(tokens, blocks);
   const int begin = min(tokens, static_cast<int>(blockIdx.x) * share),
             end = min(tokens, begin + share);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, top_k = p.rules.top_k;
 
-  int32_t* count = rows;  // until the scan
-  for (int e = threadIdx.x; e < p.experts; e += kThreads) count[e] = 0;
-  const int team = share == 1 ? kWarps : share <= 4 ? kWarps / 4 : 1, teams = kWarps / team;
-  for (int first = begin; first < end; first += teams) {
-    const int token = first + warp / team;
-    if (token < end && warp % team == 0) {
-      if (p.in.logits) {
-        choose_experts(p, token, lane);
-      } else if (lane < p.top_k) {
-        const int64_t pair = int64_t{token} * p.top_k + lane;
-        p.w.ids[pair] = p.in.ids[pair];
-        p.w.weights[pair] = p.in.weights[pair];
-      }
+  int32_t* count = x.rows;  // until the sums
+  for (int e = threadIdx.x; e < p.rules.experts; e += kThreads) count[e] = 0;
+  for (int token = begin + warp; token < end; token += kWarps) {
+    const Slot slot = slot_of_token(p.rules, p.in, token, lane);
+    if (lane < top_k) {
+      p.w.ids[int64_t{token} * top_k + lane] = slot.id;
+      p.w.weights[int64_t{token} * top_k + lane] = slot.weight;
     }
-    quantize_token(p, min(token, end - 1), team, token < end, warp_amax);
   }
   __syncthreads();
-  const int64_t first_pair = int64_t{begin} * p.top_k, last_pair = int64_t{end} * p.top_k;
-  if (warp == 0) rank_pairs(p, first_pair, last_pair, count);
+  if (warp == 0) rank_pairs(p, int64_t{begin} * top_k, int64_t{end} * top_k, count);
   __syncthreads();
-  for (int e = threadIdx.x; e < p.experts; e += kThreads)
-    p.w.block_histogram[int64_t{blockIdx.x} * p.experts + e] = count[e];
+  for (int e = threadIdx.x; e < p.rules.experts; e += kThreads) {
+    p.w.block_histogram[int64_t{e} * blocks + blockIdx.x] = count[e];
+    if (blockIdx.x == 0) p.w.up_done[e] = 0;
+  }
   grid_barrier(p.w.barrier, static_cast<uint32_t>(blocks));
-  scan_experts(p, blocks, rows, before, tile_start);
+  sum_histograms(p, blocks, x);
+  __syncthreads();
+  scan_experts(p, x);
+  __syncthreads();
   if (blockIdx.x == 0) {
-    for (int e = threadIdx.x; e <= p.experts; e += kThreads) {
-      p.w.tile_start[e] = tile_start[e];
-      if (e < p.experts) p.w.expert_rows[e] = rows[e];
+    for (int e = threadIdx.x; e <= p.rules.experts; e += kThreads) {
+      p.w.expert_start[e] = x.start[e];
+      p.w.tile_start[e] = x.tile_start[e];
+      if (e < p.rules.experts) p.w.expert_rows[e] = x.rows[e];
     }
   }
-  for (int64_t pair = first_pair + warp; pair < last_pair; pair += kWarps) {
-    const int32_t e = p.w.ids[pair], rank = p.w.pair_rank[pair];
-    const int64_t row = rank < 0 ? -1 : int64_t{tile_start[e]} * p.row_tile + before[e] + rank;
-    place_pair(p, pair, static_cast<int>(pair / p.top_k), row);
-  }
+  constexpr int kTeam = 4, kTeams = kWarps / kTeam;
+  if (share > 2 && p.hidden <= 8192)
+    place_tokens<F, kTeam>(p, x, begin + warp / kTeam, kTeams, end, ceil_div(share, kTeams),
+                           warp_absmax);
+  else
+    place_tokens<F, kWarps>(p, x, begin, 1, end, end - begin, warp_absmax);
 }
 
 }  // namespace
 
-int32_t route_grid(const DeviceMoeShape& s, int32_t num_sms) {
-  return std::max(1, std::min(num_sms, ceil_div(s.max_tokens, 2)));
-}
-
+template <class F>
 Status launch_route(const DeviceMoeShape& s, int32_t num_sms, const DeviceMoeArgs& args,
                     const MoeWorkspace& w, CUstream_st* stream) {
   const MoeSizes z = moe_sizes(s);
-  RouteParams p{args,    w,        s.router,       s.max_tokens, s.experts,
-                s.top_k, s.hidden, z.hidden_steps, z.row_tile};
-  return launch_dependent("route", route_kernel, route_grid(s, num_sms), kThreads, 0, stream, p);
+  const RouteParams p{
+      args, w, {s.router, s.experts, s.top_k}, s.max_tokens, s.hidden, z.hidden_steps, z.row_tile};
+  const int grid = std::max(1, std::min(num_sms, ceil_div(s.max_tokens, 2)));
+  return launch_dependent("route", route_kernel<F>,
+                          {.grid = grid, .block = kThreads, .cooperative = true}, stream, p);
 }
+
+template Status launch_route<Int8>(const DeviceMoeShape&, int32_t, const DeviceMoeArgs&,
+                                   const MoeWorkspace&, CUstream_st*);
+template Status launch_route<Fp8>(const DeviceMoeShape&, int32_t, const DeviceMoeArgs&,
+                                  const MoeWorkspace&, CUstream_st*);
+template Status launch_route<Bf16>(const DeviceMoeShape&, int32_t, const DeviceMoeArgs&,
+                                   const MoeWorkspace&, CUstream_st*);
 
 }  // namespace moestro::kernels::cuda

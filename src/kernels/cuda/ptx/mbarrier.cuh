@@ -33,6 +33,12 @@ __device__ __forceinline__ void mbarrier_arrive(uint64_t* barrier) {
                : "memory");
 }
 
+__device__ __forceinline__ void mbarrier_arrive(uint64_t* barrier, uint32_t arrivals) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+               "r"(arrivals)
+               : "memory");
+}
+
 // Waits until the phase of this parity has completed (parity 1 of a fresh barrier counts as
 // completed).
 __device__ __forceinline__ void mbarrier_wait(uint64_t* barrier, uint32_t parity) {

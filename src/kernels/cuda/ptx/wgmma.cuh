@@ -40,38 +40,54 @@ __device__ __forceinline__ void wgmma_wait() {
 #define MOESTRO_LIST_8 MOESTRO_LIST_4 ", %4, %5, %6, %7"
 #define MOESTRO_LIST_16 MOESTRO_LIST_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
 #define MOESTRO_LIST_32 MOESTRO_LIST_8 ", %8, %9, " MOESTRO_N10(1) ", " MOESTRO_N10(2) ", %30, %31"
-#define MOESTRO_LIST_64                                                            \
-  MOESTRO_LIST_8 ", %8, %9, " MOESTRO_N10(1) ", " MOESTRO_N10(2) ", " MOESTRO_N10( \
-      3) ", " MOESTRO_N10(4) ", " MOESTRO_N10(5) ", " MOESTRO_N4(6)
+#define MOESTRO_TO_39 \
+  MOESTRO_LIST_8 ", %8, %9, " MOESTRO_N10(1) ", " MOESTRO_N10(2) ", " MOESTRO_N10(3)
+#define MOESTRO_TO_59 MOESTRO_TO_39 ", " MOESTRO_N10(4) ", " MOESTRO_N10(5)
+#define MOESTRO_LIST_48 MOESTRO_TO_39 ", " MOESTRO_N4(4) ", %44, %45, %46, %47"
+#define MOESTRO_LIST_56 MOESTRO_TO_39 ", " MOESTRO_N10(4) ", " MOESTRO_N4(5) ", %54, %55"
+#define MOESTRO_LIST_64 MOESTRO_TO_59 ", " MOESTRO_N4(6)
+#define MOESTRO_LIST_72 MOESTRO_TO_59 ", " MOESTRO_N10(6) ", %70, %71"
+#define MOESTRO_LIST_80 MOESTRO_TO_59 ", " MOESTRO_N10(6) ", " MOESTRO_N10(7)
 #define MOESTRO_USE_4(c, i) c(d[i]), c(d[(i) + 1]), c(d[(i) + 2]), c(d[(i) + 3])
 #define MOESTRO_USE_8(c, i) MOESTRO_USE_4(c, i), MOESTRO_USE_4(c, (i) + 4)
 #define MOESTRO_USE_16(c, i) MOESTRO_USE_8(c, i), MOESTRO_USE_8(c, (i) + 8)
 #define MOESTRO_USE_32(c, i) MOESTRO_USE_16(c, i), MOESTRO_USE_16(c, (i) + 16)
+#define MOESTRO_USE_48(c, i) MOESTRO_USE_32(c, i), MOESTRO_USE_16(c, (i) + 32)
+#define MOESTRO_USE_56(c, i) MOESTRO_USE_48(c, i), MOESTRO_USE_8(c, (i) + 48)
 #define MOESTRO_USE_64(c, i) MOESTRO_USE_32(c, i), MOESTRO_USE_32(c, (i) + 32)
-// name<N>(d, a, b, add): add = 0 overwrites d.
-#define MOESTRO_WGMMA(name, type, constraint, n, regs, a, b, p, shape, types, tail)               \
-  template <>                                                                                     \
-  struct name<n> {                                                                                \
-    static __device__ __forceinline__ void run(type (&d)[regs], uint64_t desc_a, uint64_t desc_b, \
-                                               int add) {                                         \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " p                                          \
-                   ", 0;\nwgmma.mma_async.sync.aligned." shape "." types " {" MOESTRO_LIST_##regs \
-                   "}, " a ", " b ", p" tail ";\n}"                                               \
-                   : MOESTRO_USE_##regs(constraint, 0)                                            \
-                   : "l"(desc_a), "l"(desc_b), "r"(add));                                         \
-    }                                                                                             \
+#define MOESTRO_USE_72(c, i) MOESTRO_USE_64(c, i), MOESTRO_USE_8(c, (i) + 64)
+#define MOESTRO_USE_80(c, i) MOESTRO_USE_64(c, i), MOESTRO_USE_16(c, (i) + 64)
+// name<N>::run(d, a, b, add): the first N / 2 registers of d; add = 0 overwrites them.
+#define MOESTRO_WGMMA(name, type, constraint, n, regs, a, b, p, shape, types, tail)                \
+  template <>                                                                                      \
+  struct name<n> {                                                                                 \
+    template <int kRegs>                                                                           \
+    static __device__ __forceinline__ void run(type (&d)[kRegs], uint64_t desc_a, uint64_t desc_b, \
+                                               int add) {                                          \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " p                                           \
+                   ", 0;\nwgmma.mma_async.sync.aligned." shape "." types " {" MOESTRO_LIST_##regs  \
+                   "}, " a ", " b ", p" tail ";\n}"                                                \
+                   : MOESTRO_USE_##regs(constraint, 0)                                             \
+                   : "l"(desc_a), "l"(desc_b), "r"(add));                                          \
+    }                                                                                              \
   };
-#define MOESTRO_WGMMA_ALL_N(name, type, constraint, k, types, tail)                           \
-  template <int N>                                                                            \
-  struct name;                                                                                \
-  MOESTRO_WGMMA(name, type, constraint, 8, 4, "%4", "%5", "%6", "m64n8" k, types, tail)       \
-  MOESTRO_WGMMA(name, type, constraint, 16, 8, "%8", "%9", "%10", "m64n16" k, types, tail)    \
-  MOESTRO_WGMMA(name, type, constraint, 32, 16, "%16", "%17", "%18", "m64n32" k, types, tail) \
-  MOESTRO_WGMMA(name, type, constraint, 64, 32, "%32", "%33", "%34", "m64n64" k, types, tail) \
-  MOESTRO_WGMMA(name, type, constraint, 128, 64, "%64", "%65", "%66", "m64n128" k, types, tail)
+#define MOESTRO_WGMMA_ALL_N(name, type, constraint, k, types, tail)                             \
+  template <int N>                                                                              \
+  struct name;                                                                                  \
+  MOESTRO_WGMMA(name, type, constraint, 8, 4, "%4", "%5", "%6", "m64n8" k, types, tail)         \
+  MOESTRO_WGMMA(name, type, constraint, 16, 8, "%8", "%9", "%10", "m64n16" k, types, tail)      \
+  MOESTRO_WGMMA(name, type, constraint, 32, 16, "%16", "%17", "%18", "m64n32" k, types, tail)   \
+  MOESTRO_WGMMA(name, type, constraint, 64, 32, "%32", "%33", "%34", "m64n64" k, types, tail)   \
+  MOESTRO_WGMMA(name, type, constraint, 96, 48, "%48", "%49", "%50", "m64n96" k, types, tail)   \
+  MOESTRO_WGMMA(name, type, constraint, 112, 56, "%56", "%57", "%58", "m64n112" k, types, tail) \
+  MOESTRO_WGMMA(name, type, constraint, 128, 64, "%64", "%65", "%66", "m64n128" k, types, tail) \
+  MOESTRO_WGMMA(name, type, constraint, 144, 72, "%72", "%73", "%74", "m64n144" k, types, tail) \
+  MOESTRO_WGMMA(name, type, constraint, 160, 80, "%80", "%81", "%82", "m64n160" k, types, tail)
 
 // Signed 8-bit integers, exact sums in int32 (no saturation): 32 values of k.
 MOESTRO_WGMMA_ALL_N(WgmmaS8, int32_t, "+r", "k32", "s32.s8.s8", "")
+// e4m3, sums in float32: 32 values of k.
+MOESTRO_WGMMA_ALL_N(WgmmaE4m3, float, "+f", "k32", "f32.e4m3.e4m3", ", 1, 1")
 // bfloat16, sums in float32: 16 values of k.
 MOESTRO_WGMMA_ALL_N(WgmmaBf16, float, "+f", "k16", "f32.bf16.bf16", ", 1, 1, 0, 0")
 
@@ -81,12 +97,22 @@ MOESTRO_WGMMA_ALL_N(WgmmaBf16, float, "+f", "k16", "f32.bf16.bf16", ", 1, 1, 0, 
 #undef MOESTRO_USE_8
 #undef MOESTRO_USE_16
 #undef MOESTRO_USE_32
+#undef MOESTRO_USE_48
+#undef MOESTRO_USE_56
 #undef MOESTRO_USE_64
+#undef MOESTRO_USE_72
+#undef MOESTRO_USE_80
 #undef MOESTRO_LIST_4
 #undef MOESTRO_LIST_8
 #undef MOESTRO_LIST_16
 #undef MOESTRO_LIST_32
+#undef MOESTRO_TO_39
+#undef MOESTRO_TO_59
+#undef MOESTRO_LIST_48
+#undef MOESTRO_LIST_56
 #undef MOESTRO_LIST_64
+#undef MOESTRO_LIST_72
+#undef MOESTRO_LIST_80
 #undef MOESTRO_N4
 #undef MOESTRO_N10
 

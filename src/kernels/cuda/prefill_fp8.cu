@@ -1,0 +1,9 @@
+#include "kernels/cuda/prefill_kernel.cuh"
+
+namespace moestro::kernels::cuda {
+
+template Status prepare_prefill<Fp8>();
+template Status launch_prefill<Fp8>(Product, const DeviceMoeShape&, int32_t,
+                                    const DeviceMoeWeights&, const MoeWorkspace&, CUstream_st*);
+
+}  // namespace moestro::kernels::cuda

@@ -1,0 +1,85 @@
+// What the decode and prefill kernels share: which channels a thread's sums are, scales and
+// activation of finished sums. Both give the same bits for the same sums. Device code only.
+#pragma once
+#include "kernels/cuda/formats.cuh"
+#include "kernels/cuda/moe_workspace.h"
+
+namespace moestro::kernels::cuda {
+
+enum Product { kUp = 0, kDown = 1 };
+
+// A thread of the two warpgroups that multiply. sum[i][4 j + 2 h + t] of thread (w, q, r, c) is
+// packed row 128 w + 64 i + 16 q + 8 h + r of the block and row 8 j + 2 c + t of the tile
+// (device_layout.h, ptx/wgmma.cuh): four neighbouring channels (i, h), or two columns (i) of gate
+// and up (h).
+struct Fragment {
+  int thread, w, q, r, c;
+  __device__ explicit Fragment(int math_thread)
+      : thread(math_thread),
+        w(math_thread / 128),
+        q(math_thread / 32 % 4),
+        r(math_thread % 32 / 4),
+        c(math_thread % 4) {}
+  __device__ int first_packed_row() const { return 128 * w + 16 * q + r; }
+  __device__ int up_column() const { return 64 * w + 16 * q + 2 * r; }     // of 128 a block
+  __device__ int down_column() const { return 128 * w + 32 * q + 4 * r; }  // of 256 a block
+};
+
+// Scales of a thread's channels [i][h].
+struct ChannelScales {
+  float of[2][2];
+  __device__ void load(const float* packed) {
+    of[0][0] = packed[0];
+    of[0][1] = packed[8];
+    of[1][0] = packed[64];
+    of[1][1] = packed[72];
+  }
+};
+
+// The four values of one row: sums to float32.
+template <class F>
+__device__ __forceinline__ void scale_sums(const typename F::Sum (&sum)[2][2],
+                                           const ChannelScales& channel, float row,
+                                           float (&v)[2][2]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      v[i][h] = static_cast<float>(sum[i][h]);
+      if constexpr (F::kScaled) v[i][h] *= row * channel.of[i][h];
+    }
+}
+
+// silu(gate) * up of two columns, rounded to bfloat16.
+__device__ __forceinline__ uint32_t activate(const float (&v)[2][2]) {
+  float h[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) h[i] = __fdividef(v[i][0], 1.0f + __expf(-v[i][0])) * v[i][1];
+  return pack_bf16x2(h[0], h[1]);
+}
+
+// Raises the absolute maximum of row 8 j + 2 c + t of h by the two columns of every lane with the
+// same c. Whole warps.
+__device__ __forceinline__ void raise_absmax(float* absmax, bool used, uint32_t h, int r) {
+  float most = used ? absmax2(h) : 0.0f;
+#pragma unroll
+  for (int d = 4; d < 32; d *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, d));
+  // Of non-negative floats the bits have the same order.
+  if (r == 0 && used) atomicMax(reinterpret_cast<int*>(absmax), __float_as_int(most));
+}
+
+// A running product of one 128-byte step: A [2][64 rows of this warpgroup], B [N rows].
+template <class F, int N, int kRegs>
+__device__ __forceinline__ void multiply_step(typename F::Sum (&sum)[2][kRegs], uint64_t a0,
+                                              uint64_t a1, uint64_t b, bool first) {
+  ptx::wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const int add = !first || k != 0;
+    F::template Wgmma<N>::run(sum[0], a0 + 2 * k, b + 2 * k, add);
+    F::template Wgmma<N>::run(sum[1], a1 + 2 * k, b + 2 * k, add);
+  }
+  ptx::wgmma_commit();
+}
+
+}  // namespace moestro::kernels::cuda
