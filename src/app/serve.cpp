@@ -73,6 +73,10 @@ class StatsLog {
   StatsLog(ModelHost& host, bool wanted) : host_(host), wanted_(wanted) {
     const Labels labels{{"model_name", host.planned().engine.model_name}, {"engine", "0"}};
     prompt_ = &host.metrics().counter("vllm:prompt_tokens", "Prompt tokens processed.", labels);
+    asked_ = &host.metrics().counter("vllm:prefix_cache_queries",
+                                     "Tokens looked for in the prefix cache.", labels);
+    found_ = &host.metrics().counter("vllm:prefix_cache_hits", "Tokens found in the prefix cache.",
+                                     labels);
     generated_ = &host.metrics().counter("vllm:generation_tokens", "Tokens generated.", labels);
   }
   void write() {
@@ -89,14 +93,15 @@ class StatsLog {
                             : 0;
     log_info(
         "{:.1f} prompt and {:.1f} output tokens a second; {} running, {} waiting, KV cache {:.1f} "
-        "% used",
-        prompt / seconds, generated / seconds, stats.running, stats.waiting, used);
+        "% used, {:.1f} % of prompts found in it",
+        prompt / seconds, generated / seconds, stats.running, stats.waiting, used,
+        asked_->value() > 0 ? 100 * found_->value() / asked_->value() : 0.0);
   }
 
  private:
   ModelHost& host_;
   const bool wanted_;
-  Counter *prompt_ = nullptr, *generated_ = nullptr;
+  Counter *prompt_ = nullptr, *generated_ = nullptr, *asked_ = nullptr, *found_ = nullptr;
   double last_prompt_ = 0, last_generated_ = 0;
   Clock::time_point last_ = Clock::now();
 };

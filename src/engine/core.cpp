@@ -103,7 +103,7 @@ Core::Core(EngineOptions options, KvCache kv, std::unique_ptr<Executor> executor
       executor_(std::move(executor)),
       scheduler_(scheduler_limits(options_, max_logits_rows, kv_)),
       batch_(batch_limits(options_, max_logits_rows, kv_, executor_->model().vocab_size())),
-      metrics_(metrics, options_.model_name, options_.max_model_len),
+      metrics_(metrics, options_, kv_.pool().num_blocks()),
       vocab_(executor_->model().vocab_size()),
       max_logits_rows_(max_logits_rows),
       kv_view_(kv_.view()) {

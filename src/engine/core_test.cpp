@@ -521,6 +521,11 @@ TEST(Core, MetricsHaveVllmsNames) {
         "vllm:num_requests_waiting" + labels + "} 0.0",
         "vllm:kv_cache_usage_perc" + labels + "} 0.0",
         "vllm:prompt_tokens_total" + labels + "} 5.0",
+        "vllm:prefix_cache_queries_total" + labels + "} 5.0",
+        "vllm:prefix_cache_hits_total" + labels + "} 0.0",
+        std::string(R"(vllm:cache_config_info{block_size="4",cache_dtype="float32",)") +
+            R"(enable_prefix_caching="True",engine="0",num_gpu_blocks="5461"} 1.0)",
+        std::string("vllm:request_prefill_kv_computed_tokens_count") + labels + "} 2",
         "vllm:request_success_total" + labels + R"(,finished_reason="abort"} 1.0)",
         std::string("vllm:time_to_first_token_seconds_count") + labels + "} 2",
         std::string("vllm:e2e_request_latency_seconds_count") + labels + "} 3",

@@ -234,6 +234,23 @@ TEST(Engine, EventsMaySubmitAndCancel) {
   EXPECT_EQ(second.answer.get().num_tokens, 3u);
 }
 
+TEST(Engine, ResetOfThePrefixCacheHoldsForWhatIsSubmittedAfterIt) {
+  Rig rig(options_of(4, 4));
+  const auto cached = [&] {
+    Request request = ask(1).request;
+    request.prompt.assign(21, 7);
+    std::promise<int32_t> tokens;
+    request.on_event = [&](TokenEvent&& e) { tokens.set_value(e.num_cached_tokens); };
+    EXPECT_TRUE(rig.engine->submit(std::move(request)).ok());
+    return tokens.get_future().get();
+  };
+  EXPECT_EQ(cached(), 0);
+  EXPECT_EQ(cached(), 20);
+  rig.engine->reset_prefix_cache();
+  EXPECT_EQ(cached(), 0);
+  EXPECT_EQ(cached(), 20);
+}
+
 TEST(Engine, AStuckStepShowsInTheStatistics) {
   Gate gate;
   Rig rig(options_of(2, 2), [&](const kernels::StepInput&) { gate.wait(); });
@@ -275,6 +292,34 @@ TEST(Engine, AStepAllocatesOnlyItsEvents) {
   for (int i = 0; i < 20; ++i) core->step();
   EXPECT_EQ(events, 160u);
   EXPECT_EQ(num_allocations() - before, 160);
+}
+
+// The same for steps that admit prompts with hits, wait for a leader, name and forget pages, and
+// preempt.
+TEST(Engine, ThePrefixCacheAllocatesNothingInAStep) {
+  EngineOptions options = options_of(8, 32);
+  options.kv_cache_bytes =
+      66 * KvCache::page_bytes(FakeModel({}).kv_widths(), options.kv_dtype, options.page_size);
+  platform::Gang gang(1, false);
+  MetricsRegistry metrics;
+  auto core =
+      Core::create(options, std::make_unique<FakeModel>(FakeModelOptions{}), gang, metrics).value();
+  int64_t events = 0;
+  for (uint64_t i = 0; i < 24; ++i) {
+    Request r;
+    r.prompt.assign(30, static_cast<int32_t>(i / 3));
+    r.sampling.max_tokens = 60;
+    r.cache_salt = i % 2 == 0 ? "a salt that is longer than a small string" : "";
+    r.on_event = [&events](TokenEvent&& e) { events += static_cast<int64_t>(e.tokens.size()); };
+    core->add(core->make_sequence(i, std::move(r), 5));
+  }
+  const int64_t before = num_allocations();
+  while (!core->idle()) core->step();
+  EXPECT_EQ(events, 24 * 60);
+  EXPECT_EQ(num_allocations() - before, events);
+  const Labels labels{{"model_name", ""}, {"engine", "0"}};
+  EXPECT_GT(metrics.counter("vllm:prefix_cache_hits", "", labels).value(), 200);
+  EXPECT_GT(metrics.counter("vllm:num_preemptions", "", labels).value(), 0);
 }
 
 // What the engine adds to a step: 64 sequences that decode greedily, a model that does nothing.

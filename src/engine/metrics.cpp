@@ -43,10 +43,10 @@ double seconds(Clock::time_point from, Clock::time_point to) {
 
 }  // namespace
 
-EngineMetrics::EngineMetrics(MetricsRegistry& registry, const std::string& model_name,
-                             int32_t max_model_len)
+EngineMetrics::EngineMetrics(MetricsRegistry& registry, const EngineOptions& options,
+                             int32_t num_pages)
     : registry_(registry),
-      labels_{{"model_name", model_name}, {"engine", "0"}},
+      labels_{{"model_name", options.model_name}, {"engine", "0"}},
       running_(registry.gauge("vllm:num_requests_running", "Requests that take part in steps.",
                               labels_)),
       waiting_(registry.gauge("vllm:num_requests_waiting", "Requests waiting to be scheduled.",
@@ -95,19 +95,28 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, const std::string& model
                                  "From the first to the last token.", request_bounds(), labels_)),
       request_prompt_(registry.histogram("vllm:request_prompt_tokens",
                                          "Prompt tokens of finished requests.",
-                                         length_bounds(max_model_len), labels_)),
+                                         length_bounds(options.max_model_len), labels_)),
       request_generation_(registry.histogram("vllm:request_generation_tokens",
                                              "Generated tokens of finished requests.",
-                                             length_bounds(max_model_len), labels_)),
+                                             length_bounds(options.max_model_len), labels_)),
       params_max_tokens_(registry.histogram("vllm:request_params_max_tokens",
                                             "max_tokens of finished requests.",
-                                            length_bounds(max_model_len), labels_)),
+                                            length_bounds(options.max_model_len), labels_)),
       iteration_tokens_(registry.histogram(
           "vllm:iteration_tokens_total", "Tokens computed in a step.",
           {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384}, labels_)),
       prefill_computed_(registry.histogram("vllm:request_prefill_kv_computed_tokens",
                                            "Prompt tokens computed, of finished requests.",
-                                           length_bounds(max_model_len), labels_)) {}
+                                           length_bounds(options.max_model_len), labels_)) {
+  registry
+      .gauge("vllm:cache_config_info", "The KV cache, in labels.",
+             {{"block_size", std::to_string(options.page_size)},
+              {"cache_dtype", std::string(torch_name(options.kv_dtype))},
+              {"enable_prefix_caching", options.enable_prefix_caching ? "True" : "False"},
+              {"engine", "0"},
+              {"num_gpu_blocks", std::to_string(num_pages)}})
+      .set(1);
+}
 
 Counter& EngineMetrics::success(std::string_view reason) {
   Labels labels = labels_;

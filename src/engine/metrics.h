@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/metrics.h"
+#include "engine/engine.h"
 #include "engine/sequence.h"
 
 namespace moestro::engine {
@@ -13,7 +14,7 @@ namespace moestro::engine {
 class EngineMetrics {
  public:
   // The registry outlives this object.
-  EngineMetrics(MetricsRegistry& registry, const std::string& model_name, int32_t max_model_len);
+  EngineMetrics(MetricsRegistry& registry, const EngineOptions& options, int32_t num_pages);
 
   void on_step(int32_t num_tokens, int32_t num_preempted);
   void on_first_schedule(const Sequence& s, bool asked_cache);
