@@ -2,10 +2,9 @@
 //
 // Tiles 0..3 hold results (rows 0-15 and 16-31 of a block x both channel tiles), 4 and 5
 // activations, 6 and 7 weights. Four products need 4 KiB of operands, 64 bytes a cycle, and L2
-// gives 48: so k is split into pieces whose weights (32 KiB) stay in L1 while all row blocks pass,
+// gives 48: so k is split into pieces whose weights (16 KiB) stay in L1 while all row blocks pass,
 // whose activations are loaded past L1; results wait in c between pieces. Quantised weights are
-// decoded a piece at a time, once for all rows; for one block in small pieces, so that decoding the
-// next overlaps with multiplying. A sum's order is that of k in any case.
+// decoded a piece at a time, once for all rows. A sum's order is that of k in any case.
 #pragma once
 #include <immintrin.h>
 
@@ -21,7 +20,7 @@ MOESTRO_TARGET_AMX_BEGIN
 namespace moestro::kernels::cpu::amx {
 
 // In tile steps: 64 bytes of an activation row.
-inline constexpr int32_t kPieceSteps = 16, kSmallPieceSteps = 4;
+inline constexpr int32_t kPieceSteps = 8, kSmallPieceSteps = 4;
 
 // Tiles for a block of `rows` rows; loaded only when the number changes.
 inline void configure(TileState& state, int32_t rows) {
@@ -103,70 +102,67 @@ struct Piece {
   }
 };
 
-// Results stay in the tiles while a block's piece is summed: 16 < rows <= 32.
-template <Products products, int32_t sub>
-inline void multiply_32(const Piece<sub>& p, Prefetch& prefetch) {
+// The result tiles of a block: of up to 16 rows, or of both halves.
+template <bool both>
+inline void zero_results() {
+  platform::zero_tile<0>();
+  platform::zero_tile<1>();
+  if constexpr (both) platform::zero_tile<2>();
+  if constexpr (both) platform::zero_tile<3>();
+}
+template <bool both>
+inline void load_results(const float* c) {
+  platform::load_tile<0>(c, 128);
+  platform::load_tile<1>(c + 16, 128);
+  if constexpr (both) platform::load_tile<2>(c + 16 * 32, 128);
+  if constexpr (both) platform::load_tile<3>(c + 16 * 32 + 16, 128);
+}
+template <bool both>
+inline void store_results(float* c) {
+  platform::store_tile<0>(c, 128);
+  platform::store_tile<1>(c + 16, 128);
+  if constexpr (both) platform::store_tile<2>(c + 16 * 32, 128);
+  if constexpr (both) platform::store_tile<3>(c + 16 * 32 + 16, 128);
+}
+
+// Adds a piece's products to the result tiles.
+template <Products products, bool both, int32_t sub>
+inline void add_products(const Piece<sub>& p, Prefetch& prefetch) {
   using namespace platform;
-  float* c = p.c;
-  if (p.first) {
-    zero_tile<0>();
-    zero_tile<1>();
-    zero_tile<2>();
-    zero_tile<3>();
-  } else {
-    load_tile<0>(c, 128);
-    load_tile<1>(c + 16, 128);
-    load_tile<2>(c + 16 * 32, 128);
-    load_tile<3>(c + 16 * 32 + 16, 128);
-  }
   for (int32_t s = p.begin; s < p.end; ++s) {
     const std::byte *w = p.weights(s), *a = p.activations(s);
     prefetch.step();
     load_tile<6>(w, 64);
-    stream_tile<4>(a, p.kRowBytes);
+    if constexpr (both)
+      stream_tile<4>(a, p.kRowBytes);
+    else
+      load_tile<4>(a, p.kRowBytes);
     dot<products, 0, 4, 6>();
     load_tile<7>(w + 1024, 64);
     dot<products, 1, 4, 7>();
-    stream_tile<5>(a + 16 * p.kRowBytes, p.kRowBytes);
-    dot<products, 2, 5, 6>();
-    dot<products, 3, 5, 7>();
+    if constexpr (both) {
+      stream_tile<5>(a + 16 * p.kRowBytes, p.kRowBytes);
+      dot<products, 2, 5, 6>();
+      dot<products, 3, 5, 7>();
+    }
   }
-  store_tile<0>(c, 128);
-  store_tile<1>(c + 16, 128);
-  store_tile<2>(c + 16 * 32, 128);
-  store_tile<3>(c + 16 * 32 + 16, 128);
 }
 
-// rows <= 16.
-template <Products products, int32_t sub>
-inline void multiply_16(const Piece<sub>& p, Prefetch& prefetch) {
-  using namespace platform;
-  if (p.first) {
-    zero_tile<0>();
-    zero_tile<1>();
-  } else {
-    load_tile<0>(p.c, 128);
-    load_tile<1>(p.c + 16, 128);
-  }
-  for (int32_t s = p.begin; s < p.end; ++s) {
-    const std::byte *w = p.weights(s), *a = p.activations(s);
-    prefetch.step();
-    load_tile<4>(a, p.kRowBytes);
-    load_tile<6>(w, 64);
-    dot<products, 0, 4, 6>();
-    load_tile<7>(w + 1024, 64);
-    dot<products, 1, 4, 7>();
-  }
-  store_tile<0>(p.c, 128);
-  store_tile<1>(p.c + 16, 128);
+template <Products products, bool both, int32_t sub>
+inline void multiply_block(const Piece<sub>& p, Prefetch& prefetch) {
+  if (p.first)
+    zero_results<both>();
+  else
+    load_results<both>(p.c);
+  add_products<products, both>(p, prefetch);
+  store_results<both>(p.c);
 }
-
 template <Products products, int32_t sub>
 inline void multiply(const Piece<sub>& p, Prefetch& prefetch) {
   if (p.rows > 16)
-    multiply_32<products>(p, prefetch);
+    multiply_block<products, true>(p, prefetch);
   else
-    multiply_16<products>(p, prefetch);
+    multiply_block<products, false>(p, prefetch);
 }
 
 // Tile steps that hold values of k.
@@ -205,6 +201,26 @@ inline void each_piece(const PanelCall& call, TileState& state, F f) {
   }
 }
 
+// The same for one block of weights that are decoded: each piece is decoded before the one ahead of
+// it is multiplied, so that tile loads do not wait for stores just made.
+template <class Weights, class F>
+inline void each_decoded_piece(const PanelCall& call, F f) {
+  constexpr int32_t sub = Weights::kSub, piece_steps = kSmallPieceSteps / sub;
+  const tensor::PackedMatrix& m = *call.w;
+  const int32_t k_steps = m.k_steps();
+  alignas(64) std::byte decoded[2][kSmallPieceSteps * tensor::kKStepBytes];
+  Weights::decode(m, call.panel, 0, std::min(piece_steps, k_steps), decoded[0]);
+  for (int32_t s = 0, i = 0; s < k_steps; s += piece_steps, i ^= 1) {
+    const int32_t steps = std::min(piece_steps, k_steps - s), next = s + steps;
+    if (next < k_steps)
+      Weights::decode(m, call.panel, next, std::min(piece_steps, k_steps - next), decoded[i ^ 1]);
+    f(Piece<sub>{decoded[i], call.a + int64_t{s} * call.rows * 64 * sub, 0,
+                 std::min(steps * sub, tile_steps<Weights>(m) - s * sub), call.rows, call.c,
+                 s == 0},
+      s * sub);
+  }
+}
+
 template <class Weights>
 Prefetch prefetch_for(const PanelCall& call) {
   const int32_t blocks = (call.rows + kBlockRows - 1) / kBlockRows;
@@ -215,15 +231,67 @@ Prefetch prefetch_for(const PanelCall& call) {
 template <Products products, class Weights>
 inline void panel_sums(const PanelCall& call, TileState& state) {
   Prefetch prefetch = prefetch_for<Weights>(call);
+  if constexpr (Weights::kDecodes) {
+    const auto one_block = [&]<bool both>() {
+      configure(state, call.rows);
+      zero_results<both>();
+      each_decoded_piece<Weights>(
+          call, [&](const auto& piece, int32_t) { add_products<products, both>(piece, prefetch); });
+      store_results<both>(call.c);
+    };
+    if (call.rows <= 16) return one_block.template operator()<false>();
+    if (call.rows <= kBlockRows) return one_block.template operator()<true>();
+  }
   each_piece<Weights>(call, state, [&](const auto& piece, int32_t, int32_t) {
     multiply<products>(piece, prefetch);
   });
+}
+
+// panel_groups for up to 16 rows: the sums of a piece are counted after those of the next have been
+// begun, so that nothing waits for tiles.
+template <Products products, class Weights>
+inline void few_rows_groups(const PanelCall& call, TileState& state, avx512::Stretch& stretch) {
+  constexpr int32_t kStretches = kSmallPieceSteps;  // of one piece, at most
+  const int32_t values = tensor::values_per_step(call.w->format) / Weights::kSub;
+  Prefetch prefetch = prefetch_for<Weights>(call);
+  configure(state, call.rows);
+  alignas(64) float t[2][kStretches][16 * 32];
+  int32_t starts[2][kStretches], num[2] = {0, 0}, now = 0;
+  const auto count = [&](int32_t which) {
+    for (int32_t j = 0; j < num[which]; ++j) {
+      const int32_t k = starts[which][j];
+      stretch.start(k);
+      stretch.template count<products != Products::kBf16>(t[which][j], 0, call.rows, call.c,
+                                                          k == 0);
+    }
+    num[which] = 0;
+  };
+  each_decoded_piece<Weights>(call, [&](auto piece, int32_t first_step) {
+    const int32_t end = piece.end;
+    piece.first = true;
+    while (piece.begin < end) {
+      const int32_t k = (first_step + piece.begin) * values;
+      piece.end = stretch.end(k, (first_step + end) * values) / values - first_step;
+      piece.c = t[now][num[now]];
+      multiply_block<products, false>(piece, prefetch);
+      starts[now][num[now]++] = k;
+      piece.begin = piece.end;
+    }
+    now ^= 1;
+    count(now);
+  });
+  count(now ^ 1);
 }
 
 // call.c becomes the sums with all their scales; groups are multiples of a tile step's values.
 template <Products products, class Weights>
 inline void panel_groups(const PanelCall& call, TileState& state, avx512::Stretch& stretch) {
   constexpr bool kIntegers = products != Products::kBf16;
+  if constexpr (Weights::kDecodes)
+    if (call.rows <= 16) {
+      few_rows_groups<products, Weights>(call, state, stretch);
+      return stretch.finish();
+    }
   const int32_t values = tensor::values_per_step(call.w->format) / Weights::kSub;
   Prefetch prefetch = prefetch_for<Weights>(call);
   alignas(64) float t[kBlockRows * 32];

@@ -210,16 +210,19 @@ struct Fp4Weights {
     const std::byte* src = w.panel(panel) + step * tensor::kKStepBytes;
     if (w.format.group_scale != DType::kF8E4M3 || !w.format.group_k)
       return decode_nibbles(table, src, steps, dst, [](__m512i*, int32_t, int, int) {});
+    const int32_t group = w.format.group_k;           // a multiple of 16: four rows
     const auto scale_at = [&](int32_t k, int tile) {  // past the end of k: anything finite
-      const int32_t g = k / w.format.group_k;
+      const int32_t g = k / group;
       return g < w.groups() ? load_scales(w.panel_scales(panel, g) + tile * 16, DType::kF8E4M3)
                             : _mm512_setzero_ps();
     };
     __m512 low = _mm512_setzero_ps(), high = low;
     decode_nibbles(table, src, steps, dst, [&](__m512i* pairs, int32_t s, int tile, int r) {
-      const int32_t k = (step + s) * 128 + 4 * r;
-      if (r == 0 || k % w.format.group_k == 0) low = scale_at(k, tile);
-      if (r == 0 || (k + 64) % w.format.group_k == 0) high = scale_at(k + 64, tile);
+      if (r % 4 == 0) {
+        const int32_t k = (step + s) * 128 + 4 * r;
+        low = scale_at(k, tile);
+        high = scale_at(k + 64, tile);
+      }
       for (int i = 0; i < 2; ++i) pairs[i] = scaled(pairs[i], low);
       for (int i = 2; i < 4; ++i) pairs[i] = scaled(pairs[i], high);
     });
