@@ -34,9 +34,8 @@ struct LinearArgs {
 // int8: s = absmax(row) / 127, q = round_half_even(x / s) (an all-zero row has s = 0 and q = 0); y
 // = s * scale[n] * sum(q_x q_w), the sum exact in int32. bf16: x rounded to nearest even, products
 // summed in float32. f32: float32 FMA. fp8: q = e4m3(x / s), s = absmax / 448. Group formats: sums
-// of a group times its scales, in float32; kernels may round a scaled weight to bfloat16 first
-// (their comment says so). Every output is summed in an order that does not depend on rows, row
-// position or number of workers.
+// of a group times its scales, in float32; no scaled weight is rounded. Every output is summed in
+// an order that does not depend on rows, row position or number of workers.
 using LinearKernel = Kernel<LinearShape, LinearArgs>;
 std::span<const LinearKernel> linear_kernels(const tensor::PackedFormat& format);
 

@@ -5,7 +5,7 @@
 // A decoder turns a k-step into kSub tile pairs of 64 bytes of k each (32 bfloat16, 64 bytes), laid
 // out as the k-steps of packed_matrix.h. Of four consecutive k, bfloat16 pairs hold (0, 2) and
 // (1, 3), which is what a shift by a byte gives; activations are packed in the same order
-// (kBf16Order).
+// (Packed::kBf16Pairs).
 #pragma once
 #include <immintrin.h>
 
