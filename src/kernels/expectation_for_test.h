@@ -6,6 +6,8 @@
 // |x| (|w| + 8 group scales) where four-bit codes meet float activations, as kernels multiply the
 // unsigned code and subtract the zero point's share. Integer sums over all of k are exact up to the
 // multiplication by their scales, 3e-7 of the result (and what the expectation's own sum is off).
+// Where four-bit weights meet bfloat16 activations, values more than 128 times smaller than the
+// largest of their stretch may be off by 2^-15 of it (linear.h).
 // Below that: activations under 2^-100 may count as zero, float units may flush results under
 // 1e-37, and a product of two scales is rounded to float, which matters where it is subnormal.
 #pragma once
@@ -22,6 +24,8 @@ namespace moestro::kernels {
 struct RoundedRow {
   std::vector<double> value, error;
   std::vector<float> scale;  // of value i; value / scale is what is multiplied
+  std::vector<double>
+      as_integer;  // by how much value i is off where kernels hold integers; or empty
 };
 
 inline double round_scaled(tensor::ActivationType type, double q) {
@@ -65,6 +69,19 @@ inline void round_scaled_group(const tensor::PackedFormat& f, const float* x, co
   }
 }
 
+// Adds `as_integer` where linear.h allows it.
+inline void allow_integers(const tensor::PackedFormat& f, RoundedRow& x) {
+  if (tensor::bits_of(f.weight) != 4 || f.activation != tensor::ActivationType::kBf16) return;
+  const size_t run = f.group_k == 16 || f.group_k == 32 ? static_cast<size_t>(f.group_k) : 64;
+  for (size_t begin = 0; begin < x.value.size(); begin += run) {
+    const size_t end = std::min(x.value.size(), begin + run);
+    double largest = 0;
+    for (size_t i = begin; i < end; ++i) largest = std::max(largest, std::fabs(x.value[i]));
+    for (size_t i = begin; i < end; ++i)
+      x.as_integer.push_back(std::fabs(x.value[i]) * 127 < largest ? largest * 0x1p-15 : 0);
+  }
+}
+
 // error[i], if given: by how much the kernel's x[i] may differ from this one.
 inline RoundedRow round_row(const tensor::PackedFormat& f, const float* x, int32_t k,
                             const double* error = nullptr) {
@@ -82,6 +99,7 @@ inline RoundedRow round_row(const tensor::PackedFormat& f, const float* x, int32
                                      std::fabs(round_to_bf16(high) - out.value[i]))
                           : error[i];
     }
+    allow_integers(f, out);
     return out;
   }
   const size_t group = f.activation_group ? static_cast<size_t>(f.activation_group) : n;
@@ -119,6 +137,7 @@ inline Expected expected_dot(const TestWeights& w, int32_t channel, const Rounde
     weights += std::fabs(weight);
     if (x.scale[at] > 0) products += std::fabs(x.value[at] / x.scale[at] * stored);
     from_errors += x.error[at] * std::fabs(weight);
+    if (!x.as_integer.empty()) from_errors += x.as_integer[at] * std::fabs(weight);
   }
   const bool floats = w.codes.empty();
   const double rest =

@@ -1,16 +1,16 @@
-// float4 e2m1 weights (MXFP4, NVFP4) with AVX2, times bfloat16 activations: as
-// gemm_int4_avx2.cpp, the codes by table.
-#include "kernels/cpu/float_panel_avx2.h"
+// float4 e2m1 weights (MXFP4, NVFP4) with AVX2, times bfloat16 activations, in integers
+// (int16_panel_avx2.h).
+#include "kernels/cpu/int16_panel_avx2.h"
 
 MOESTRO_TARGET_AVX2_BEGIN
 namespace moestro::kernels::cpu {
 
-using Fp4Panel = avx2::FloatPanel<avx2::WidenFp4>;
+using Fp4Panel = avx2::Int16Panel<avx2::Fp4Codes>;
 
 const TileOps kFp4Avx2 = {tensor::WeightType::kFp4,
                           Fp4Panel::kStepBytes,
-                          avx2::sums_per_row,
-                          avx2::pack_bf16_row<avx2::WidenFp4>,
+                          avx2::sums_and_scales,
+                          avx2::pack_int16_row<avx2::Fp4Codes>,
                           Fp4Panel::run,
                           avx2::store,
                           avx2::silu,

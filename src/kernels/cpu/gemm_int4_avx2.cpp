@@ -1,16 +1,15 @@
-// Four-bit integer weights with AVX2, times bfloat16 activations: float32 products of the unsigned
-// codes, less the zero point's share at the end of each run.
-#include "kernels/cpu/float_panel_avx2.h"
+// Four-bit integer weights with AVX2, times bfloat16 activations, in integers (int16_panel_avx2.h).
+#include "kernels/cpu/int16_panel_avx2.h"
 
 MOESTRO_TARGET_AVX2_BEGIN
 namespace moestro::kernels::cpu {
 
-using Int4Panel = avx2::FloatPanel<avx2::WidenInt4>;
+using Int4Panel = avx2::Int16Panel<avx2::Int4Codes>;
 
 const TileOps kInt4Avx2 = {tensor::WeightType::kInt4,
                            Int4Panel::kStepBytes,
-                           avx2::sums_per_row,
-                           avx2::pack_bf16_row<avx2::WidenInt4>,
+                           avx2::sums_and_scales,
+                           avx2::pack_int16_row<avx2::Int4Codes>,
                            Int4Panel::run,
                            avx2::store,
                            avx2::silu,

@@ -6,7 +6,7 @@
 // Packed activations: 128 bytes of a row a k-step. Beside a row: the scale, or one a group of
 // activations; then the sums of its runs, in the order that they are added to c, or without groups
 // the int32 sum of the whole row.
-#include "kernels/cpu/widen_avx2.h"
+#include "kernels/cpu/group_scales_avx2.h"
 
 namespace moestro::kernels::cpu {
 namespace {

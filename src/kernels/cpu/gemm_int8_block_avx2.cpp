@@ -1,7 +1,7 @@
 // int8 with groups of weights, of activations or of both ("block int8") with AVX2: the int32 sum of
 // a stretch of k that shares all scales is exact, then counts in float32, stretch after stretch.
+#include "kernels/cpu/group_scales_avx2.h"
 #include "kernels/cpu/int8_sums_avx2.h"
-#include "kernels/cpu/widen_avx2.h"
 
 MOESTRO_TARGET_AVX2_BEGIN
 namespace moestro::kernels::cpu {
