@@ -3,7 +3,7 @@
 // come from memory: each graph holds several layers with different routings. Prints one line a
 // batch size: time, floor (the larger of bytes / bandwidth and products / rate; bf16 at half the
 // int8 rate), share.
-//   cuda_moe_bench [qwen3|glm5|dsv3|air|mixtral]... [int8|fp8|bf16]... [tokens=N]
+//   cuda_moe_bench [qwen3|glm5|dsv3|air|mixtral]... [int8|fp8|bf16]... [tokens=N] [tile=N]
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -79,6 +79,7 @@ double median_us(const platform::CudaStream& stream, int repeats, F&& run) {
 }
 
 int32_t only_tokens = 0;  // tokens=N: that batch size alone
+int32_t row_tile = 0;     // tile=N: that row tile, not the usual one
 
 struct Ceilings {
   double bytes_per_us, int8_ops_per_us;
@@ -132,6 +133,7 @@ void bench_model(const Format& f, const char* name, DeviceMoeShape s, const Ceil
   for (int32_t tokens : {1, 8, 32, 128, 512, 2048, 8192}) {
     if (only_tokens != 0 && tokens != only_tokens) continue;
     s.max_tokens = tokens;
+    s.row_tile = row_tile;
     const int layers = tokens <= 8 ? 16 : tokens <= 512 ? 4 : 2;
     auto workspace = must(platform::DeviceArray<std::byte>::allocate(
         static_cast<size_t>(moe_workspace_bytes(s, sms))));
@@ -173,7 +175,9 @@ int main(int argc, char** argv) {
   std::erase_if(names, [](const std::string& name) {
     const bool tokens = name.starts_with("tokens=");
     if (tokens) only_tokens = std::stoi(name.substr(7));
-    return tokens;
+    const bool tile = name.starts_with("tile=");
+    if (tile) row_tile = std::stoi(name.substr(5));
+    return tokens || tile;
   });
   const std::vector<Format> formats = {Format::int8(), Format::fp8(), Format::bf16()};
   auto asked = [&](const std::string& name) {

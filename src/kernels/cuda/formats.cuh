@@ -112,6 +112,9 @@ __device__ __forceinline__ uint4 load_now(const void* from) {
                : "memory");
   return v;
 }
+__device__ __forceinline__ void set_back(uint32_t* words) {
+  __stcg(reinterpret_cast<uint4*>(words), make_uint4(kNotYet, kNotYet, kNotYet, kNotYet));
+}
 __device__ __forceinline__ bool written(uint4 v) {
   return v.x != kNotYet && v.y != kNotYet && v.z != kNotYet && v.w != kNotYet;
 }

@@ -22,7 +22,6 @@ struct PrefillParams {
   const int32_t* expert_rows;
   uint16_t* out;       // bfloat16 [rows, out_stride]
   std::byte* h_tiles;  // of a gate_up product whose h needs no scale: operand tiles of down instead
-  float* h_absmax;     // [rows], gate_up
   int32_t experts, blocks, k_steps, out_stride, out_columns, h_steps;
 };
 
@@ -191,7 +190,6 @@ __device__ __forceinline__ void finish(const PrefillParams& p, const PrefillShar
         if constexpr (F::kScaled) {
           if (used)
             __stcs(reinterpret_cast<uint32_t*>(p.out + (first + n) * p.out_stride + column), h);
-          raise_absmax(p.h_absmax + first + n, used, h, f.r);
         } else if (used) {
           const int32_t start = s.start[item.expert], byte = 2 * column;
           std::byte* tile =
@@ -330,7 +328,6 @@ Status launch_prefill(Product product, const DeviceMoeShape& s, int32_t num_sms,
   p.expert_rows = w.expert_rows;
   p.out = up ? w.h : w.y;
   p.h_tiles = w.h_rows;
-  p.h_absmax = w.h_absmax;
   p.experts = s.experts;
   p.blocks = m.blocks();
   p.k_steps = m.k_steps();

@@ -50,6 +50,18 @@ __device__ __forceinline__ void scale_sums(const typename F::Sum (&sum)[2][2],
     }
 }
 
+// A stored part of four sums.
+template <class F>
+__device__ __forceinline__ void add_part(typename F::Sum (&sum)[2][2], uint4 part) {
+  const uint32_t words[4] = {part.x, part.y, part.z, part.w};
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    typename F::Sum more;
+    from_word(words[c], more);
+    sum[c / 2][c % 2] += more;
+  }
+}
+
 // silu(gate) * up of two columns, rounded to bfloat16.
 __device__ __forceinline__ uint32_t activate(const float (&v)[2][2]) {
   float h[2];

@@ -10,6 +10,7 @@ namespace moestro::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kHeld = 4;  // pieces a lane: rows of up to 2048 values stay in registers
 
 struct RequantiseParams {
   MoeWorkspace w;
@@ -41,20 +42,34 @@ __global__ void __launch_bounds__(kThreads)
     }
     const int32_t local = row - start[low];
     if (local >= rows[low]) continue;
-    const float scale = row_scale_of<F>(__ldcg(p.w.h_absmax + row)), inverse = inverse_of(scale);
-    if (lane == 0) p.w.h_scale[row] = scale;
     const uint4* h = reinterpret_cast<const uint4*>(p.w.h + int64_t{row} * p.h_stride);
-    std::byte* to = p.w.h_rows + int64_t{start[low]} * p.inter_steps * kStepBytes;
-    const int64_t step_bytes = int64_t{start[low + 1] - start[low]} * kStepBytes;
-    for (int first = lane; first < pieces; first += 128) {
-      uint4 v[4][F::kLoads];
+    uint4 v[kHeld][F::kLoads];
+    auto load = [&](int first) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
+      for (int i = 0; i < kHeld; ++i)
 #pragma unroll
         for (int l = 0; l < F::kLoads; ++l)
-          if (first + 32 * i < pieces) v[i][l] = __ldcg(h + (first + 32 * i) * F::kLoads + l);
+          v[i][l] = first + 32 * i < pieces ? __ldcg(h + (first + 32 * i) * F::kLoads + l)
+                                            : make_uint4(0, 0, 0, 0);
+    };
+    float absmax = 0;
+    for (int first = lane; first < pieces; first += 32 * kHeld) {
+      load(first);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < kHeld; ++i)
+#pragma unroll
+        for (int l = 0; l < F::kLoads; ++l) absmax = fmaxf(absmax, absmax8(v[i][l]));
+    }
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) absmax = fmaxf(absmax, __shfl_xor_sync(0xffffffffu, absmax, d));
+    const float scale = row_scale_of<F>(absmax), inverse = inverse_of(scale);
+    if (lane == 0) p.w.h_scale[row] = scale;
+    std::byte* to = p.w.h_rows + int64_t{start[low]} * p.inter_steps * kStepBytes;
+    const int64_t step_bytes = int64_t{start[low + 1] - start[low]} * kStepBytes;
+    for (int first = lane; first < pieces; first += 32 * kHeld) {
+      if (pieces > 32 * kHeld) load(first);  // else the row is held
+#pragma unroll
+      for (int i = 0; i < kHeld; ++i) {
         const int c = first + 32 * i;
         if (c < pieces)
           *reinterpret_cast<uint4*>(to + c / 8 * step_bytes + swizzled_offset(local, c % 8 * 16)) =
