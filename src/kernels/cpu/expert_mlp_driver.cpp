@@ -138,16 +138,16 @@ class Run {
   }
 
   // Multiplies panels [begin, end) of w; done(first row, rows, panel) takes each result from c_.
-  // `after` is what this worker reads then.
-  template <class Done>
+  // `after()` is what this worker reads then; asked once, before the last panel.
+  template <class After, class Done>
   void multiply(const tensor::PackedMatrix& w, int32_t begin, int32_t end, const Operand& x,
-                Weights after, Done done) {
+                After after, Done done) {
     for (int32_t r = 0; r < x.rows; r += kCallRows) {
       const int32_t rows = std::min(kCallRows, x.rows - r);
       for (int32_t p = begin; p < end; ++p) {
         const Weights next = p + 1 < end              ? panel_of(w, p + 1)
                              : r + kCallRows < x.rows ? panel_of(w, begin)
-                                                      : after;
+                                                      : after();
         ops_.panel(
             {&w, p, x.a + r * x.row_bytes, x.scales + r * x.per_row, rows, c_, next.at, next.bytes},
             state_);
@@ -155,15 +155,17 @@ class Run {
       }
     }
   }
+  template <class After>
   void multiply_gate_up(size_t e, int32_t begin, int32_t end, const Operand& x, float* h,
-                        Weights after) {
+                        After after) {
     const tensor::PackedMatrix& w = args_.gate_up[e];
     multiply(w, begin, end, x, after, [&](int32_t r, int32_t rows, int32_t p) {
       ops_.silu(c_, rows, w.bias ? w.bias + p * 32 : nullptr, h + r * layout_.h_stride + p * 16,
                 layout_.h_stride);
     });
   }
-  void multiply_down(size_t e, int32_t begin, int32_t end, const Operand& h, Weights after) {
+  template <class After>
+  void multiply_down(size_t e, int32_t begin, int32_t end, const Operand& h, After after) {
     const tensor::PackedMatrix& w = args_.down[e];
     const StoreMode mode = store_mode(args_.accumulate, int64_t{4} * rows_ * hidden_);
     float* y = args_.y + first(e) * args_.y_stride;
@@ -272,17 +274,19 @@ class Run {
       }
       multiply_gate_up(e, 0, gate_up_tasks_.panels,
                        {x, x_scales, rows, layout_.x_row, layout_.x_per_row}, h,
-                       panel_of(args_.down[e], 0));
+                       [&] { return panel_of(args_.down[e], 0); });
       for (int32_t i = 0; i < rows; ++i) {
         const PackedRow place = packed_row(i, rows, layout_.h_row, ops_.step_bytes);
         ops_.pack_row(args_.down[e].format, h + i * layout_.h_stride, intermediate_,
                       packed + place.offset, place.step_stride, h_scales + i * layout_.h_per_row);
       }
-      task = worker_.take_ticket();  // now: so that its first weights are fetched in time
-      multiply_down(
-          e, 0, down_tasks_.panels, {packed, h_scales, rows, layout_.h_row, layout_.h_per_row},
-          task < num_active_ ? panel_of(args_.gate_up[static_cast<size_t>(order[task])], 0)
-                             : Weights{});
+      multiply_down(e, 0, down_tasks_.panels,
+                    {packed, h_scales, rows, layout_.h_row, layout_.h_per_row}, [&] {
+                      task = worker_.take_ticket();
+                      return task < num_active_
+                                 ? panel_of(args_.gate_up[static_cast<size_t>(order[task])], 0)
+                                 : Weights{};
+                    });
     }
   }
 
@@ -308,30 +312,42 @@ class Run {
     }
   }
 
-  // Runs f(expert, first panel, end panel) over all active experts' panels, by ticket.
+  // Runs f(expert, first panel, end panel, after) over all active experts' panels of the matrices,
+  // by ticket; after() takes the next ticket and gives the first weights of its task.
   template <class F>
-  void each_task(const Tasks& tasks, F f) {
-    worker_.start_tickets();
+  void each_task(const Tasks& tasks, std::span<const tensor::PackedMatrix> matrices, F f) {
+    const int64_t total = int64_t{tasks.count} * num_active_;
     const auto* order = at<int32_t>(layout_.order);
-    for (int64_t task; (task = worker_.take_ticket()) < int64_t{tasks.count} * num_active_;) {
-      const auto begin = static_cast<int32_t>(task % tasks.count) * tasks.per_task;
-      f(static_cast<size_t>(order[task / tasks.count]), begin,
-        std::min(tasks.panels, begin + tasks.per_task));
+    const auto expert = [&](int64_t task) {
+      return static_cast<size_t>(order[task / tasks.count]);
+    };
+    const auto panel = [&](int64_t task) {
+      return static_cast<int32_t>(task % tasks.count) * tasks.per_task;
+    };
+    worker_.start_tickets();
+    for (int64_t task = worker_.take_ticket(), next; task < total; task = next) {
+      next = -1;
+      f(expert(task), panel(task), std::min(tasks.panels, panel(task) + tasks.per_task), [&] {
+        next = worker_.take_ticket();
+        return next < total ? panel_of(matrices[expert(next)], panel(next)) : Weights{};
+      });
     }
   }
 
   void gate_up() {
-    each_task(gate_up_tasks_, [&](size_t e, int32_t p_begin, int32_t p_end) {
-      const std::byte* a = at<std::byte>(layout_.x + first(e) * layout_.x_row);
-      const float* scales = at<float>(layout_.x_scales) + first(e) * layout_.x_per_row;
-      if (by_token_ && !gather_) {  // the only row of this expert is its token
-        a = at<std::byte>(layout_.tokens + token_of(first(e)) * layout_.x_row);
-        scales = at<float>(layout_.token_scales) + token_of(first(e)) * layout_.x_per_row;
-      }
-      multiply_gate_up(e, p_begin, p_end, {a, scales, count(e), layout_.x_row, layout_.x_per_row},
-                       at<float>(layout_.h) + first(e) * layout_.h_stride, {});
-      if (last_packs_h_) finish_gate_up_task(e);
-    });
+    each_task(gate_up_tasks_, args_.gate_up,
+              [&](size_t e, int32_t p_begin, int32_t p_end, auto after) {
+                const std::byte* a = at<std::byte>(layout_.x + first(e) * layout_.x_row);
+                const float* scales = at<float>(layout_.x_scales) + first(e) * layout_.x_per_row;
+                if (by_token_ && !gather_) {  // the only row of this expert is its token
+                  a = at<std::byte>(layout_.tokens + token_of(first(e)) * layout_.x_row);
+                  scales = at<float>(layout_.token_scales) + token_of(first(e)) * layout_.x_per_row;
+                }
+                multiply_gate_up(e, p_begin, p_end,
+                                 {a, scales, count(e), layout_.x_row, layout_.x_per_row},
+                                 at<float>(layout_.h) + first(e) * layout_.h_stride, after);
+                if (last_packs_h_) finish_gate_up_task(e);
+              });
   }
 
   // Expert e's rows of h, packed by this worker for itself; each row once.
@@ -357,12 +373,12 @@ class Run {
     const std::byte* packed = own_h_ ? own_packed() : at<std::byte>(layout_.h_packed);
     const float* all_scales =
         at<float>(own_h_ ? layout_.own + layout_.own_bytes * worker_.index() : layout_.h_scales);
-    each_task(down_tasks_, [&](size_t e, int32_t p_begin, int32_t p_end) {
+    each_task(down_tasks_, args_.down, [&](size_t e, int32_t p_begin, int32_t p_end, auto after) {
       if (own_h_) pack_own_h(e);
       multiply_down(e, p_begin, p_end,
                     {packed + first(e) * layout_.h_row, all_scales + first(e) * layout_.h_per_row,
                      count(e), layout_.h_row, layout_.h_per_row},
-                    {});
+                    after);
     });
   }
 

@@ -42,8 +42,11 @@ Panels panels_of_task(std::span<const LinearOutput> outputs, int64_t task, int32
   return {nullptr, 0, 0};
 }
 
+// `after()` gives the panels of this worker's next task (no output: none); asked once, before the
+// last panel.
+template <class After>
 void run_panels(const TileOps& ops, const LinearArgs& args, const Panels& panels,
-                const float* scales, const std::byte* packed, TileState& state) {
+                const float* scales, const std::byte* packed, TileState& state, After after) {
   alignas(64) float c[kCallRows * 32];
   const tensor::PackedMatrix& w = *panels.output->weight;
   const StoreMode mode = store_mode(args.accumulate, int64_t{4} * args.rows * w.n);
@@ -51,10 +54,15 @@ void run_panels(const TileOps& ops, const LinearArgs& args, const Panels& panels
   for (int32_t r = 0; r < args.rows; r += kCallRows) {
     const int32_t rows = std::min(kCallRows, args.rows - r);
     for (int32_t p = panels.begin; p < panels.end; ++p) {
-      const bool more = p + 1 < panels.end;
-      ops.panel({&w, p, packed + r * row_bytes, scales + r * per_row, rows, c,
-                 more ? w.panel(p + 1) : nullptr, more ? w.panel_bytes() : 0},
-                state);
+      const Panels next = p + 1 < panels.end          ? Panels{panels.output, p + 1, panels.end}
+                          : r + kCallRows < args.rows ? panels
+                                                      : after();
+      PanelCall call = {&w, p, packed + r * row_bytes, scales + r * per_row, rows, c};
+      if (next.output) {
+        call.next = next.output->weight->panel(next.begin);
+        call.next_bytes = next.output->weight->panel_bytes();
+      }
+      ops.panel(call, state);
       ops.store(c, rows, w.bias ? w.bias + p * 32 : nullptr,
                 panels.output->y + r * panels.output->y_stride + p * 32, panels.output->y_stride,
                 std::min(32, w.n - p * 32), mode);
@@ -104,8 +112,13 @@ void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& wo
   for (const LinearOutput& out : args.outputs)
     num_tasks += (out.weight->num_panels() + per_task - 1) / per_task;
   TileState state;
-  for (int64_t task; (task = worker.take_ticket()) < num_tasks;)
-    run_panels(ops, args, panels_of_task(args.outputs, task, per_task), scales, packed, state);
+  for (int64_t task = worker.take_ticket(), next; task < num_tasks; task = next) {
+    next = -1;
+    run_panels(ops, args, panels_of_task(args.outputs, task, per_task), scales, packed, state, [&] {
+      next = worker.take_ticket();
+      return panels_of_task(args.outputs, next, per_task);
+    });
+  }
   ops.finish(state);
   _mm_sfence();
 }
