@@ -42,10 +42,12 @@ Status open_templates(const config::Options& options, const checkpoint::ModelFil
   if (options.server.chat_template) {
     MOESTRO_ASSIGN(const std::string source, read_template_flag(*options.server.chat_template));
     MOESTRO_ASSIGN(text.chat_template, compile(source, "--chat-template"));
+    text.template_source = source;
     return {};
   }
   MOESTRO_ASSIGN(std::string source, read_optional(files, "chat_template.jinja"));
   if (source.empty() && text.tokenizer->chat_template()) source = *text.tokenizer->chat_template();
+  text.template_source = source + text.tokenizer->tool_use_template().value_or("");
   if (!source.empty()) {
     MOESTRO_ASSIGN(text.chat_template, compile(source, "chat template of " + files.location()));
   }

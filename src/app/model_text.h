@@ -20,7 +20,8 @@ namespace moestro::app {
 struct ModelText {
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<const text::ChatTemplate> chat_template,
-      tool_template;  // null: the model has none
+      tool_template;            // null: the model has none
+  std::string template_source;  // of both; tells formats apart
   std::optional<std::string> bos_token, eos_token, pad_token, unk_token;
 
   text::ChatTemplate::Input template_input() const;  // with the special tokens

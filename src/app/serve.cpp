@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "config/help.h"
 #include "server/server.h"
+#include "text/parsers/parser_names.h"
 
 namespace moestro::app {
 namespace {
@@ -25,11 +26,46 @@ std::string fingerprint(const config::ServerOptions& options, const plan::Plan& 
   return format("moestro-{}-tp1-{}", kVersion, plan.id);
 }
 
+// Names of flags, or what the model's family needs; gpt-oss has no other form of text.
+Status choose_parsers(const config::ServerOptions& options, std::string_view model_type,
+                      std::string_view template_source, server::ServerModel& model) {
+  namespace parsers = text::parsers;
+  const bool harmony = model_type == "gpt_oss";
+  const std::string& reasoning = options.reasoning_parser;
+  model.reasoning_parser = reasoning == "auto" || (reasoning.empty() && harmony)
+                               ? parsers::reasoning_parser_of(model_type, template_source)
+                               : reasoning;
+  MOESTRO_TRY(parsers::check_reasoning_parser(model.reasoning_parser).with("--reasoning-parser"));
+  const std::string asked = options.tool_call_parser.value_or("");
+  if (!asked.empty() && asked != "auto") {
+    model.tool_parser = asked;
+  } else if (options.enable_auto_tool_choice || asked == "auto" || harmony) {
+    model.tool_parser = parsers::tool_parser_of(model_type, template_source);
+    if (model.tool_parser.empty() && asked == "auto")
+      return invalid_argument(format(
+          "--tool-call-parser auto: no format of tool calls is known for model type {}; name one",
+          model_type));
+    if (model.tool_parser.empty())
+      log_warning(
+          "--enable-auto-tool-choice: no format of tool calls is known for model type {}; "
+          "answers stay text, name one with --tool-call-parser",
+          model_type);
+  }
+  MOESTRO_TRY(parsers::check_tool_parser(model.tool_parser).with("--tool-call-parser"));
+  if (!options.enable_auto_tool_choice && !harmony && !asked.empty())
+    log_warning("--tool-call-parser has no effect without --enable-auto-tool-choice");
+  if (!options.enable_auto_tool_choice && !harmony) model.tool_parser.clear();
+  if (!model.tool_parser.empty()) log_info("tool calls: parser {}", model.tool_parser);
+  if (!model.reasoning_parser.empty()) log_info("reasoning: parser {}", model.reasoning_parser);
+  return {};
+}
+
 Result<server::ServerModel> server_model(const config::Options& options, ModelText text,
                                          ModelHost& host) {
   server::ServerModel model;
   model.names = options.server.served_model_names;
   if (model.names.empty()) model.names.push_back(host.planned().model.name);
+  const std::string template_source = std::move(text.template_source);
   model.tokenizer = std::move(text.tokenizer);
   model.chat_template = std::move(text.chat_template);
   model.tool_template = std::move(text.tool_template);
@@ -41,6 +77,7 @@ Result<server::ServerModel> server_model(const config::Options& options, ModelTe
   model.max_model_len = host.engine().options().max_model_len;
   model.max_logprobs = static_cast<int32_t>(options.model.max_logprobs);
   MOESTRO_ASSIGN(model.defaults, sampling_defaults(options, host.config()));
+  MOESTRO_TRY(choose_parsers(options.server, host.config().model_type, template_source, model));
   model.plan = json::value(plan::to_json(host.planned().plan));
   model.version = kVersion;
   model.fingerprint = fingerprint(options.server, host.planned().plan);

@@ -70,16 +70,18 @@ constexpr Flag kFrontend[] = {
              "Write tokens in logprobs as token_id:N",
              MOESTRO_FIELD(server.return_tokens_as_token_ids))
         .on(kFrontVerbs),
-    refused("--enable-auto-tool-choice", kPair, "false",
-            "Allow tool_choice=auto; needs --tool-call-parser", "tool calls are not parsed yet")
+    honoured("--enable-auto-tool-choice", kPair, "false",
+             "Read tool calls out of answers to tool_choice=auto; without --tool-call-parser the "
+             "model's own format",
+             MOESTRO_FIELD(server.enable_auto_tool_choice))
         .on(kFrontVerbs),
     honoured("--exclude-tools-when-tool-choice-none", kPair, "false",
              "Hide the tools from the template when tool_choice is none",
              MOESTRO_FIELD(server.exclude_tools_when_tool_choice_none))
         .on(kFrontVerbs),
-    refused("--tool-call-parser", kText, "",
-            "Name of the parser that turns model text into tool calls",
-            "tool calls are not parsed yet")
+    honoured("--tool-call-parser", kText, "",
+             "Name of the parser that turns model text into tool calls, or auto: the model's own",
+             MOESTRO_FIELD(server.tool_call_parser))
         .nullable()
         .on(kFrontVerbs),
     refused("--tool-parser-plugin", kText, "", "Python file that registers further tool parsers",
@@ -231,9 +233,10 @@ constexpr Flag kFrontend[] = {
 };
 
 constexpr Flag kStructuredOutputs[] = {
-    refused("--reasoning-parser", kText, "",
-            "Name of the parser that separates reasoning from the answer",
-            "reasoning is not separated yet"),
+    honoured(
+        "--reasoning-parser", kText, "",
+        "Name of the parser that separates reasoning from the answer, or auto: the model's own",
+        MOESTRO_FIELD(server.reasoning_parser)),
     refused("--reasoning-parser-plugin", kText, "",
             "Python file that registers further reasoning parsers",
             "Python plugins cannot be loaded"),

@@ -86,6 +86,9 @@ struct ServerOptions {
   bool trust_request_chat_template = false;
   std::string response_role = "assistant";
   bool exclude_tools_when_tool_choice_none = false;
+  bool enable_auto_tool_choice = false;
+  std::optional<std::string> tool_call_parser;  // a name, or auto: by the model
+  std::string reasoning_parser;                 // a name, or auto; empty: none but for gpt-oss
   bool return_tokens_as_token_ids = false;
   bool enable_prompt_tokens_details = false;
   bool enable_force_include_usage = false;

@@ -6,7 +6,9 @@
 namespace moestro::engine {
 
 TextStream::TextStream(const text::Tokenizer& tokenizer, TextStreamOptions options)
-    : options_(std::move(options)), detokenizer_(tokenizer, options_.skip_special_tokens) {
+    : tokenizer_(&tokenizer),
+      options_(std::move(options)),
+      detokenizer_(tokenizer, options_.skip_special_tokens && !options_.mark_added_tokens) {
   std::erase(options_.stop, std::string());
   if (!options_.prompt_tail.empty()) detokenizer_.prime(options_.prompt_tail);
 }
@@ -17,7 +19,7 @@ TextDelta TextStream::push(const TokenEvent& event) {
     const int32_t id = event.tokens[i];
     const bool stops = event.stop_token >= 0 && i + 1 == event.tokens.size();
     const size_t new_from = held_.size();
-    if (!stops || options_.include_stop_in_output) held_ += detokenizer_.push(id);
+    if (!stops || options_.include_stop_in_output) append(id);
     ++num_tokens_;
     tokens_.push_back({id, i < event.logprobs.size() ? event.logprobs[i] : PositionLogprobs{},
                        released_ + held_.size()});
@@ -32,6 +34,17 @@ TextDelta TextStream::push(const TokenEvent& event) {
   if (event.stop_token >= 0) delta.stop_token = event.stop_token;
   end(event.finish, delta);
   return delta;
+}
+
+void TextStream::append(int32_t id) {
+  const size_t before = held_.size();
+  held_ += detokenizer_.push(id);
+  if (!options_.mark_added_tokens || !tokenizer_->is_added(id)) return;
+  const std::string_view content = tokenizer_->token_content(id);
+  const std::string_view news = std::string_view(held_).substr(before);
+  const size_t end = released_ + held_.size();
+  if (!content.empty() && news.ends_with(content))
+    added_.push_back({end - content.size(), end, id});
 }
 
 // Looks for a stop string that ends in held_[new_from, …); if there is one, ends the stream at it.
@@ -70,6 +83,15 @@ size_t TextStream::possible_stop_bytes() const {
 }
 
 void TextStream::release(size_t bytes, TextDelta& delta) {
+  // A marked token comes whole.
+  for (const TextDelta::AddedToken& a : added_)
+    if (!finished_ && a.begin < released_ + bytes && released_ + bytes < a.end)
+      bytes = a.begin - released_;
+  const size_t base = delta.text.size();
+  for (; !added_.empty() && added_.front().end <= released_ + bytes; added_.pop_front()) {
+    const TextDelta::AddedToken& a = added_.front();
+    delta.added.push_back({base + a.begin - released_, base + a.end - released_, a.id});
+  }
   delta.text.append(held_, 0, bytes);
   held_.erase(0, bytes);
   released_ += bytes;

@@ -1,7 +1,6 @@
 #include "server/api.h"
 
 #include <algorithm>
-#include <random>
 
 #include "base/format.h"
 #include "base/log.h"
@@ -10,6 +9,7 @@
 #include "server/health.h"
 #include "server/limits.h"
 #include "server/openai/error.h"
+#include "server/random_id.h"
 
 namespace moestro::server {
 namespace {
@@ -66,17 +66,6 @@ std::string allowed_methods(const RouteEntry& r) {
   std::string out = r.get ? "GET, HEAD, " : "";
   if (r.post) out += "POST, ";
   return out + "OPTIONS";
-}
-
-std::string random_id() {
-  static thread_local std::mt19937_64 generator{std::random_device{}()};
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string id;
-  for (int word = 0; word < 2; ++word) {
-    uint64_t bits = generator();
-    for (int i = 0; i < 16; ++i, bits >>= 4) id += kDigits[bits & 15];
-  }
-  return id;
 }
 
 bool is_plain_id(std::string_view id) {

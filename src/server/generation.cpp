@@ -192,7 +192,15 @@ std::optional<ApiError> Generation::submit() {
     const std::vector<int32_t>& ids = prompts_[i / n].ids;
     text_options.prompt_tail.assign(
         ids.end() - static_cast<ptrdiff_t>(std::min(ids.size(), kPromptTail)), ids.end());
+    std::unique_ptr<openai::AnswerParser> parser;
+    if (chat()) {
+      auto made = openai::AnswerParser::create(chat_, model_, prompts_[i / n].reasoning_start);
+      if (!made.ok()) return openai::from_status(made.status());
+      parser = std::move(*made);
+    }
+    text_options.mark_added_tokens = parser != nullptr;
     Choice& c = choices_.emplace_back(engine::TextStream(*model_.tokenizer, text_options));
+    c.parser = std::move(parser);
     c.prompt_idx = i / n;
     c.whole.index = static_cast<int32_t>(i);
   }
@@ -269,14 +277,19 @@ void Generation::on_event(size_t choice_idx, engine::TokenEvent&& event) {
   openai::Piece piece;
   piece.index = choice.whole.index;
   if (!choice.begun) begin_choice(choice, event, piece);
+  if (delta.finish != engine::FinishReason::kNone)
+    piece.finish_reason = echo_only ? "length" : finish_name(delta.finish);
   if (!echo_only) {
-    piece.text += delta.text;
+    if (choice.parser) {
+      choice.parser->push(delta, piece);
+    } else {
+      piece.text += delta.text;
+    }
     piece.tokens.insert(piece.tokens.end(), delta.tokens.begin(), delta.tokens.end());
     piece.logprobs.insert(piece.logprobs.end(), std::make_move_iterator(delta.logprobs.begin()),
                           std::make_move_iterator(delta.logprobs.end()));
   }
   if (delta.finish != engine::FinishReason::kNone) {
-    piece.finish_reason = echo_only ? "length" : finish_name(delta.finish);
     if (!echo_only && delta.stop_string) piece.stop_reason = json::value(*delta.stop_string);
     const auto& stops = common().sampling.stop_token_ids;  // the model's own EOS is no stop_reason
     if (!echo_only && delta.stop_token &&
@@ -318,7 +331,8 @@ void Generation::emit(Choice& choice, openai::Piece&& piece) {
   choice.text_offset += openai::count_code_points(piece.text);
   if (r.stream) {
     const bool tokens_matter = (info_.logprobs || r.return_token_ids) && !piece.tokens.empty();
-    if (piece.text.empty() && piece.finish_reason.empty() && !tokens_matter &&
+    const bool parts = !piece.reasoning.empty() || !piece.tool_calls.empty();
+    if (piece.text.empty() && !parts && piece.finish_reason.empty() && !tokens_matter &&
         !(piece.first && chat())) {
       choice.begun =
           choice.begun && !piece.first;  // nothing certain yet: the first chunk is still to come
@@ -335,6 +349,15 @@ void Generation::emit(Choice& choice, openai::Piece&& piece) {
   }
   openai::Piece& w = choice.whole;
   w.text += piece.text;
+  w.reasoning += piece.reasoning;
+  for (openai::ToolCallPiece& call : piece.tool_calls) {
+    if (!call.id.empty()) {
+      w.tool_calls.push_back(std::move(call));
+    } else {
+      for (openai::ToolCallPiece& known : w.tool_calls)
+        if (known.index == call.index) known.arguments += call.arguments;
+    }
+  }
   w.tokens.insert(w.tokens.end(), piece.tokens.begin(), piece.tokens.end());
   w.logprobs.insert(w.logprobs.end(), std::make_move_iterator(piece.logprobs.begin()),
                     std::make_move_iterator(piece.logprobs.end()));

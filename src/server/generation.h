@@ -13,6 +13,7 @@
 #include "engine/text_stream.h"
 #include "server/http/http.h"
 #include "server/openai/answer.h"
+#include "server/openai/answer_parser.h"
 #include "server/openai/prompt.h"
 #include "server/openai/request.h"
 #include "server/text_pool.h"
@@ -42,7 +43,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   struct Choice {
     explicit Choice(engine::TextStream s) : stream(std::move(s)) {}
     engine::TextStream stream;
-    openai::Piece whole;  // grows when not streaming
+    std::unique_ptr<openai::AnswerParser> parser;  // null: text is content
+    openai::Piece whole;                           // grows when not streaming
     size_t prompt_idx = 0;
     int64_t text_offset = 0;
     int32_t num_cached = 0;

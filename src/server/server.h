@@ -42,6 +42,9 @@ struct ServerModel {
   int32_t max_model_len = 0;  // tokens, prompt and answer
   int32_t max_logprobs = 20;  // -1: no limit
   SamplingDefaults defaults;
+  // Names of output parsers (text/parsers/parser_names.h); empty: that kind of output is not
+  // parsed. Calls are only looked for in answers to requests with tools.
+  std::string tool_parser, reasoning_parser;
   json::value plan;         // GET /v1/plan
   std::string version;      // GET /version, "0.1.0"
   std::string fingerprint;  // system_fingerprint of answers; empty: none

@@ -58,6 +58,36 @@ std::string logprobs_text(const AnswerInfo& info, const Piece& p) {
   return json::dump(info.chat ? chat_logprobs(info, p) : completion_logprobs(info, p));
 }
 
+// Under both names that clients look for.
+void append_reasoning(std::string& out, std::string_view reasoning) {
+  if (reasoning.empty()) return;
+  const std::string quoted = json::quote(reasoning);
+  out += "\"reasoning_content\":" + quoted + ",\"reasoning\":" + quoted + ",";
+}
+
+void append_tool_call_deltas(std::string& out, const std::vector<ToolCallPiece>& calls) {
+  out += "\"tool_calls\":[";
+  for (const ToolCallPiece& c : calls) {
+    out += format("{}{{\"index\":{}", &c == &calls.front() ? "" : ",", c.index);
+    if (!c.id.empty()) out += ",\"id\":" + json::quote(c.id) + ",\"type\":\"function\"";
+    out += ",\"function\":{";
+    if (!c.name.empty()) out += "\"name\":" + json::quote(c.name) + ",";
+    out += "\"arguments\":" + json::quote(c.arguments) + "}}";
+  }
+  out += "],";
+}
+
+void append_tool_calls(std::string& out, const std::vector<ToolCallPiece>& calls) {
+  out += ",\"tool_calls\":[";
+  for (const ToolCallPiece& c : calls) {
+    out += format(
+        "{}{{\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":{}}}}}",
+        &c == &calls.front() ? "" : ",", json::quote(c.id), json::quote(c.name),
+        json::quote(c.arguments));
+  }
+  out += ']';
+}
+
 // finish_reason, stop_reason and the optional members that chunks and whole answers share.
 void append_tail(std::string& out, const AnswerInfo& info, const Piece& p) {
   out += ",\"logprobs\":" + logprobs_text(info, p);
@@ -150,7 +180,12 @@ std::string chunk_json(const AnswerInfo& info, const Piece& p, const std::option
   if (info.chat) {
     out += ",\"delta\":{";
     if (p.first) out += "\"role\":" + json::quote(info.role) + ",";
-    out += "\"content\":" + json::quote(p.text) + "}";
+    append_reasoning(out, p.reasoning);
+    if (!p.tool_calls.empty()) append_tool_call_deltas(out, p.tool_calls);
+    // A chunk without anything else has content, maybe empty.
+    if (!p.text.empty() || (p.reasoning.empty() && p.tool_calls.empty()))
+      out += "\"content\":" + json::quote(p.text) + ",";
+    out.back() = '}';
   } else {
     out += ",\"text\":" + json::quote(p.text);
   }
@@ -181,8 +216,12 @@ std::string whole_json(const AnswerInfo& info, const std::vector<Piece>& pieces,
     if (&p != &pieces.front()) out += ',';
     out += format("{{\"index\":{}", p.index);
     if (info.chat) {
-      out += ",\"message\":{\"role\":" + json::quote(info.role) +
-             ",\"content\":" + json::quote(p.text) + ",\"refusal\":null}";
+      out += ",\"message\":{\"role\":" + json::quote(info.role) + ",";
+      append_reasoning(out, p.reasoning);
+      const bool null = p.text.empty() && (!p.tool_calls.empty() || !p.reasoning.empty());
+      out += "\"content\":" + (null ? "null" : json::quote(p.text)) + ",\"refusal\":null";
+      if (!p.tool_calls.empty()) append_tool_calls(out, p.tool_calls);
+      out += '}';
     } else {
       out += ",\"text\":" + json::quote(p.text);
     }

@@ -28,10 +28,17 @@ struct Usage {
   std::optional<int64_t> cached_tokens;
 };
 
+// A tool call, or what a chunk brings of one: id and name once, arguments bit by bit.
+struct ToolCallPiece {
+  int32_t index = 0;
+  std::string id, name, arguments;
+};
+
 // A piece of one choice: all of it in a whole answer, or what one chunk brings.
 struct Piece {
   int32_t index = 0;
-  std::string text;
+  std::string text, reasoning;
+  std::vector<ToolCallPiece> tool_calls;
   std::vector<int32_t> tokens;
   std::vector<engine::PositionLogprobs> logprobs;  // as many as tokens, or empty
   int64_t text_offset = 0;                         // code points of this choice before the piece

@@ -103,7 +103,7 @@ void parse_tools(Fields& f, ChatRequest& out) {
   const std::string_view mode =
       choice->is_string() ? json::view(choice->get_string()) : std::string_view();
   if (mode == "none") {
-    out.tool_choice_none = true;
+    out.tool_choice = ToolChoice::kNone;
   } else if (mode == "auto") {
     if (!out.tools) f.fail("tool_choice", "tool_choice \"auto\" needs tools");
   } else if (mode == "required" || choice->is_object()) {
@@ -187,9 +187,8 @@ std::optional<ApiError> parse_chat_request(const json::object& body, const Parse
   f.refuse("prediction", "there is no predicted output");
   f.refuse("web_search_options", "there is no web search");
   f.refuse("verbosity", "the model has no such setting", "medium");
-  f.refuse("include_reasoning", "reasoning is not told apart from the answer yet", true);
-  f.accept("parallel_tool_calls");  // tool calls are not parsed yet: the text holds as many as the
-                                    // model writes
+  out.include_reasoning = f.boolean("include_reasoning").value_or(true);
+  out.parallel_tool_calls = f.boolean("parallel_tool_calls").value_or(true);
   out.unknown_fields = f.unknown();
   return f.error();
 }

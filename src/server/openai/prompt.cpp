@@ -147,6 +147,20 @@ std::optional<ApiError> finish_ids(const GenerateRequest& request, std::string_v
   return std::nullopt;
 }
 
+// What the prompt's end says about the answer. A message that goes on may be inside its reasoning;
+// else only a tag at the very end counts, for a user's text may hold one too.
+text::ReasoningStart reasoning_start(std::string_view prompt, bool goes_on) {
+  constexpr std::string_view kOpen = "<think>", kClose = "</think>";
+  const std::string_view end = trim(prompt);
+  if (end.ends_with(kOpen)) return text::ReasoningStart::kInside;
+  if (end.ends_with(kClose)) return text::ReasoningStart::kOutside;
+  if (!goes_on) return text::ReasoningStart::kWait;
+  const size_t open = prompt.rfind(kOpen), close = prompt.rfind(kClose);
+  const bool inside =
+      open != std::string_view::npos && (close == std::string_view::npos || close < open);
+  return inside ? text::ReasoningStart::kInside : text::ReasoningStart::kOutside;
+}
+
 }  // namespace
 
 PromptContext make_prompt_context(const ServerModel& model, const config::ServerOptions& options) {
@@ -181,8 +195,8 @@ std::optional<ApiError> make_chat_prompt(const ChatRequest& request, const Promp
 
   const json::value messages = messages_for_template(
       request, c.content_format, request.continue_final_message ? kContinueTag : "");
-  const bool show_tools =
-      request.tools && !(request.tool_choice_none && c.options.exclude_tools_when_tool_choice_none);
+  const bool show_tools = request.tools && !(request.tool_choice == ToolChoice::kNone &&
+                                             c.options.exclude_tools_when_tool_choice_none);
   const json::value tools = show_tools ? json::value(*request.tools) : json::value();
   const json::value documents = request.documents ? json::value(*request.documents) : json::value();
   text::ChatTemplate::Input input = template_input(m);
@@ -206,6 +220,7 @@ std::optional<ApiError> make_chat_prompt(const ChatRequest& request, const Promp
     const json::value* content = json::find(last, "content");
     if (content && request.continue_final_message) out.chat_echo = joined_text(*content);
   }
+  out.reasoning_start = reasoning_start(text, request.continue_final_message);
   if (auto error = tokenize(text, request, c, out.ids)) return error;
   return finish_ids(request, "messages", m, out.ids);
 }

@@ -9,6 +9,7 @@
 #include "server/openai/error.h"
 #include "server/openai/request.h"
 #include "server/server.h"
+#include "text/parsers/output_parser.h"
 
 namespace moestro::server::openai {
 
@@ -27,7 +28,8 @@ PromptContext make_prompt_context(const ServerModel& model, const config::Server
 
 struct Prompt {
   std::vector<int32_t> ids;
-  std::string text;       // what echo shows; set for completions with echo
+  std::string text;  // what echo shows; set for completions with echo
+  text::ReasoningStart reasoning_start = text::ReasoningStart::kWait;  // of chat answers
   std::string chat_echo;  // the last message's content, for chat with echo
 };
 

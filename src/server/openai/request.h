@@ -43,10 +43,15 @@ struct CompletionRequest : GenerateRequest {
   std::vector<std::variant<std::string, std::vector<int32_t>>> prompts;  // at least one
 };
 
+enum class ToolChoice : uint8_t { kAuto, kNone, kRequired, kNamed };
+
 struct ChatRequest : GenerateRequest {
   json::array messages;              // not empty; roles and content parts checked
   std::optional<json::array> tools;  // not empty
-  bool tool_choice_none = false;
+  ToolChoice tool_choice = ToolChoice::kAuto;
+  std::string forced_tool;          // kNamed
+  bool parallel_tool_calls = true;  // false: calls behind the first are left out
+  bool include_reasoning = true;
   std::optional<json::array> documents;
   json::object template_kwargs;  // the server's defaults with the request's own over them
   std::optional<std::string> chat_template;
