@@ -78,7 +78,7 @@ constexpr Flag kConfigObjects[] = {
               "non_causal|sparse_mla_force_mqa|flex_attn_block_m|flex_attn_block_n|flex_attn_q_"
               "block_size|flex_attn_kv_block_size"),
     no_effect("--reasoning-config", kJson, "", "Reasoning markers for thinking budgets",
-              "structured outputs are not built yet; requests for them are refused")
+              "there are no thinking budgets; see --reasoning-parser")
         .keys("reasoning_parser|reasoning_start_str|reasoning_end_str")
         .nullable(),
     no_effect("--kernel-config", kJson, "{}", "Kernel selection and warm-up settings",
@@ -88,7 +88,7 @@ constexpr Flag kConfigObjects[] = {
     refused("--additional-config", kJsonText, "{}", "Free settings for platform plugins",
             "no platform plugins"),
     no_effect("--structured-outputs-config", kJson, "{}", "Structured output settings",
-              "structured outputs are not built yet; requests for them are refused")
+              "there is one grammar engine, always on; reasoning comes before it")
         .keys("backend|disable_any_whitespace|disable_additional_properties|reasoning_parser|"
               "reasoning_parser_plugin|enable_in_reasoning"),
     refused("--profiler-config", kJson, "{}", "Profiler settings", "use perf")

@@ -336,10 +336,10 @@ void Core::fail(Sequence& s, SampleOutcome outcome, int32_t position, Clock::tim
                               "or infinity); other requests are not affected",
                               position, s.request.client_id));
   } else {
-    event.error =
-        invalid_argument(format("request {}: allowed_token_ids, logit_bias and min_tokens leave no "
-                                "token to sample after {} generated tokens",
-                                s.request.client_id, s.num_generated()));
+    event.error = invalid_argument(
+        format("request {}: allowed_token_ids, logit_bias, min_tokens and the grammar leave no "
+               "token to sample after {} generated tokens",
+               s.request.client_id, s.num_generated()));
   }
   end(s, FinishReason::kError, std::move(event), now);
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "base/deadline.h"
 #include "base/status.h"
+#include "engine/token_constraint.h"
 
 namespace moestro::engine {
 
@@ -35,7 +37,8 @@ struct SamplingParams {
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;  // beside the model's own EOS ids
   std::vector<std::pair<int32_t, float>> logit_bias;
-  std::vector<int32_t> allowed_token_ids;  // empty: all
+  std::vector<int32_t> allowed_token_ids;       // empty: all
+  std::shared_ptr<TokenConstraint> constraint;  // of this request alone; null: none
   int32_t logprobs =
       -1;  // -1: none; k <= kMaxLogprobs: the sampled token's and the k best, of the raw logits
   int32_t prompt_logprobs = -1;  // the same for every prompt token but the first

@@ -8,6 +8,20 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
+void mask_by(std::span<const uint32_t> mask, float* row, int32_t n) noexcept {
+  for (int32_t first = 0; first < n; first += 32) {
+    const auto word = static_cast<size_t>(first) / 32;
+    const uint32_t bits = word < mask.size() ? mask[word] : 0;
+    const int32_t count = std::min(32, n - first);
+    if (bits == 0) {
+      std::fill_n(row + first, count, kMinusInfinity);
+    } else if (bits != UINT32_MAX) {
+      for (int32_t i = 0; i < count; ++i)
+        if (!(bits >> i & 1)) row[first + i] = kMinusInfinity;
+    }
+  }
+}
+
 void sort_unique(std::vector<int32_t>& ids) {
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
@@ -27,7 +41,8 @@ SamplingState::SamplingState(SamplingParams params, std::span<const int32_t> pro
     stop_ids_.insert(stop_ids_.end(), eos_token_ids.begin(), eos_token_ids.end());
   sort_unique(stop_ids_);
   sort_unique(params_.allowed_token_ids);
-  always_edits_ = penalties_ || !params_.logit_bias.empty() || !params_.allowed_token_ids.empty();
+  always_edits_ = penalties_ || !params_.logit_bias.empty() || !params_.allowed_token_ids.empty() ||
+                  params_.constraint;
   if (!penalties_) return;
   generated_.assign(static_cast<size_t>(vocab_size), -1);
   seen_.reserve(std::min(prompt.size() + static_cast<size_t>(params_.max_tokens),
@@ -47,6 +62,7 @@ bool SamplingState::is_stop(int32_t id) const {
 
 void SamplingState::edit(float* row, int32_t n, int32_t output_idx) const noexcept {
   if (!params_.allowed_token_ids.empty()) mask_all_but_allowed(row, n);
+  if (params_.constraint) mask_by(params_.constraint->mask(), row, n);
   if (output_idx < params_.min_tokens)
     for (const int32_t id : stop_ids_)
       if (id < n) row[id] = kMinusInfinity;
@@ -56,6 +72,7 @@ void SamplingState::edit(float* row, int32_t n, int32_t output_idx) const noexce
 }
 
 void SamplingState::add(int32_t id) {
+  if (params_.constraint) params_.constraint->advance(id);
   if (!penalties_) return;
   int32_t& count = generated_[static_cast<size_t>(id)];
   if (count < 0) {

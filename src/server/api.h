@@ -43,6 +43,7 @@ class Api final : public Handler {
   TextPool& pool_;
   MetricsRegistry& metrics_;
   const openai::PromptContext prompts_;
+  const openai::Grammars grammars_;
   const GenerationContext generations_;
   const std::string plan_;  // dumped once
   std::atomic<bool> draining_{false};

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+#include <regex>
+
 #include "server/client_for_test.h"
 #include "server/fake_engine_for_test.h"
 #include "server/server.h"
@@ -22,12 +25,50 @@ class ToolsTest : public testing::Test {
   }
   void start(std::string tool_parser, std::string reasoning_parser, std::string_view answer,
              std::string_view prompt_end = "") {
-    const auto tokenizer = byte_tokenizer();
-    const std::vector<int32_t> ids = tokenizer->encode(answer, false);
-    engine_ = std::make_shared<FakeEngine>([ids](const engine::Request&) { return ids; });
+    const std::vector<int32_t> ids = byte_tokenizer()->encode(answer, false);
+    start_with([ids](const engine::Request&) { return ids; }, std::move(tool_parser),
+               std::move(reasoning_parser), prompt_end);
+  }
+  // Answers as the request's grammar allows, by chance.
+  // first: what the answer begins with, if the grammar allows it.
+  void start_bound(std::string reasoning_parser = "", std::string first = "") {
+    start_with(
+        [this, first](const engine::Request& request) {
+          std::vector<int32_t> ids;
+          const auto& constraint = request.sampling.constraint;
+          for (const char c : first) {
+            const auto id = static_cast<uint8_t>(c);
+            EXPECT_TRUE(constraint->mask()[id / 32] >> (id % 32) & 1) << c;
+            ids.push_back(id);
+            constraint->advance(id);
+          }
+          EXPECT_TRUE(constraint);
+          while (constraint && ids.size() < 3000) {
+            const auto mask = constraint->mask();
+            std::vector<int32_t> allowed, ends;
+            for (int32_t id = 0; id <= 256; ++id) {
+              if (!(mask[static_cast<size_t>(id) / 32] >> (id % 32) & 1)) continue;
+              allowed.push_back(id);
+              if (id == 256 || id == '"' || id == '}' || id == ']') ends.push_back(id);
+            }
+            EXPECT_FALSE(allowed.empty());
+            if (allowed.empty()) break;
+            const auto& from = !ends.empty() && random_() % 2 == 0 ? ends : allowed;
+            const int32_t id = from[random_() % from.size()];
+            if (id == 256) break;
+            ids.push_back(id);
+            constraint->advance(id);
+          }
+          return ids;
+        },
+        "", std::move(reasoning_parser), "");
+  }
+  void start_with(FakeEngine::Script script, std::string tool_parser, std::string reasoning_parser,
+                  std::string_view prompt_end) {
+    engine_ = std::make_shared<FakeEngine>(std::move(script));
     ServerModel m;
     m.names = {"tiny"};
-    m.tokenizer = tokenizer;
+    m.tokenizer = byte_tokenizer();
     auto compiled = text::ChatTemplate::compile(
         format("{{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}{}", prompt_end));
     ASSERT_TRUE(compiled.ok()) << compiled.status().message();
@@ -111,6 +152,7 @@ class ToolsTest : public testing::Test {
   }
 
   MetricsRegistry metrics_;
+  std::mt19937 random_{7};
   std::shared_ptr<FakeEngine> engine_;
   std::unique_ptr<Server> server_;
 };
@@ -150,6 +192,82 @@ TEST_F(ToolsTest, ACutCallKeepsItsFinishReason) {
   expect(
       format(R"({},"max_tokens":50)", kTools),
       R"({"content":"","reasoning":"","calls":[{"name":"get","arguments":"{\"city\": \"Be"}],"finish":"length"})");
+}
+
+TEST_F(ToolsTest, NamedAndRequiredCallsAreForced) {
+  start_bound();
+  for (int i = 0; i < 5; ++i) {
+    const json::object named = whole(chat(
+        format(R"({},"tool_choice":{{"type":"function","function":{{"name":"get"}}}})", kTools)));
+    EXPECT_EQ(named.at("finish"), "tool_calls");
+    ASSERT_EQ(named.at("calls").as_array().size(), 1u) << json::dump(named);
+    EXPECT_EQ(named.at("calls").at(0).at("name"), "get");
+    const json::string& arguments = named.at("calls").at(0).at("arguments").as_string();
+    const auto v = json::parse(json::view(arguments));
+    ASSERT_TRUE(v.ok()) << arguments;
+    for (const auto& [key, value] : v->get_object())
+      EXPECT_TRUE(key == "city" ? value.is_string() : key == "days" && value.is_number());
+  }
+  const json::object required = gather(chat(
+      format(R"({},"tool_choice":"required","stream":true,"parallel_tool_calls":false)", kTools)));
+  EXPECT_EQ(required.at("calls").as_array().size(), 1u) << json::dump(required);
+  EXPECT_EQ(required.at("content"), "");
+  EXPECT_EQ(required.at("finish"), "tool_calls");
+}
+
+TEST_F(ToolsTest, AnswersKeepToTheirGrammar) {
+  start_bound();
+  const auto content = [&](std::string_view fields) {
+    const TestResponse r = chat(fields);
+    EXPECT_EQ(r.status, 200) << fields << r.body;
+    return r.status == 200 ? std::string(json::view(whole(r).at("content").as_string())) : "";
+  };
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(std::regex_match(content(R"("guided_regex":"[a-c]{2}-[0-9]+")"),
+                                 std::regex("[a-c]{2}-[0-9]+")));
+    const std::string choice = content(R"("structured_outputs":{"choice":["yes","no"]})");
+    EXPECT_TRUE(choice == "yes" || choice == "no") << choice;
+    EXPECT_EQ(content(R"("guided_grammar":"root ::= \"a\" b\nb ::= \"c\"")"), "ac");
+    const auto v = json::parse(content(
+        R"("response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object",
+           "properties":{"a":{"type":"integer","minimum":5,"maximum":7}},"required":["a"]}}})"));
+    ASSERT_TRUE(v.ok());
+    EXPECT_GE(v->at("a").as_int64(), 5);
+    EXPECT_LE(v->at("a").as_int64(), 7);
+    const std::string object = content(R"("response_format":{"type":"json_object"})");
+    EXPECT_TRUE(object.starts_with("{") && object.ends_with("}")) << object;
+  }
+}
+
+TEST_F(ToolsTest, ReasoningComesBeforeTheGrammar) {
+  start_bound("qwen3", "<think>a ]\"b</think>\n");
+  for (int i = 0; i < 5; ++i) {
+    const json::object m = whole(chat(R"("guided_choice":["yes"])"));
+    EXPECT_EQ(m.at("content"), "yes") << json::dump(m);
+    EXPECT_EQ(m.at("reasoning"), "a ]\"b") << json::dump(m);
+  }
+}
+
+TEST_F(ToolsTest, BadConstraintsAreRefused) {
+  start("", "", "x");
+  for (const auto& [fields, param, words] :
+       std::vector<std::tuple<std::string, std::string, std::string>>{
+           {R"("guided_regex":"(a")", "guided_regex", "missing"},
+           {R"("guided_regex":"a","guided_choice":["b"])", "guided_choice", "cannot both"},
+           {R"("guided_regex":"a","ignore_eos":true)", "ignore_eos", "bound"},
+           {R"("guided_json":{"not":{"type":"null"}})", "guided_json", "not is not supported"},
+           {R"("structured_outputs":{"xml":1})", "structured_outputs", "xml"},
+           {R"("response_format":{"type":"json_schema"})", "response_format", "schema"},
+           {format(R"({},"tool_choice":{{"type":"function","function":{{"name":"zzz"}}}})", kTools),
+            "tool_choice", "zzz"},
+           {R"("tool_choice":"required")", "tool_choice", "needs tools"}}) {
+    const TestResponse r = chat(fields);
+    EXPECT_EQ(r.status, 400) << fields << r.body;
+    EXPECT_THAT(r.body, testing::HasSubstr(words)) << fields;
+    if (!param.empty()) {
+      EXPECT_THAT(r.body, testing::HasSubstr("\"param\":\"" + param + "\""));
+    }
+  }
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ class FakeEngine final : public engine::Engine {
       : script_(std::move(script)) {
     options_.max_model_len = max_model_len;
     options_.max_waiting = max_waiting;
+    options_.eos_token_ids = {256};  // "<|end|>" of the tests' tokenizer
     thread_ = std::thread([this] { loop(); });
   }
   ~FakeEngine() override {

@@ -204,14 +204,22 @@ std::optional<ApiError> Generation::submit() {
     c.prompt_idx = i / n;
     c.whole.index = static_cast<int32_t>(i);
   }
+  if (auto error = context_.grammars.compile(r.constraint, chat() ? &chat_ : nullptr,
+                                             prompts_.front().reasoning_start, grammar_))
+    return error;
   if (context_.log_requests) {
     log_info("{}: {} prompt tokens, up to {} new ones, n = {}, stream = {}", info_.id,
              prompts_.front().ids.size(), max_tokens_.front(), r.n, r.stream);
   }
   for (size_t i = 0; i < choices_.size(); ++i) {
     const size_t p = choices_[i].prompt_idx;
-    Result<engine::RequestId> id =
-        model_.engine->submit(engine_request(i, prompts_[p], max_tokens_[p]));
+    engine::Request request = engine_request(i, prompts_[p], max_tokens_[p]);
+    if (grammar_) {
+      if (auto error = context_.grammars.make_constraint(grammar_, r.sampling.stop_token_ids,
+                                                         request.sampling.constraint))
+        return error;
+    }
+    Result<engine::RequestId> id = model_.engine->submit(std::move(request));
     if (!id.ok()) return openai::from_status(id.status());
     bool cancelled;
     {

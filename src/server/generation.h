@@ -26,6 +26,7 @@ enum class Endpoint { kChat, kCompletions };
 struct GenerationContext {
   const openai::PromptContext& prompts;
   TextPool& pool;
+  const openai::Grammars& grammars;
   bool log_requests = false, log_outputs = false;
   size_t max_log_chars = 256;
 };
@@ -87,8 +88,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   openai::CompletionRequest completion_;
   openai::AnswerInfo info_;
   std::vector<openai::Prompt> prompts_;
-  std::vector<int32_t> max_tokens_;  // a prompt
-  std::vector<Choice> choices_;      // prompts times n, in the order of "index"
+  std::vector<int32_t> max_tokens_;                       // a prompt
+  std::shared_ptr<const text::CompiledGrammar> grammar_;  // of all choices; null: free text
+  std::vector<Choice> choices_;  // prompts times n, in the order of "index"
   size_t num_finished_ = 0;
   bool done_ = false;  // answered or given up; later events are ignored
 

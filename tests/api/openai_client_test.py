@@ -21,6 +21,10 @@ try:
     import openai
 except ImportError:
     openai = None
+try:
+    import jsonschema
+except ImportError:
+    jsonschema = None
 
 MOESTRO = None
 MODEL = []
@@ -160,8 +164,9 @@ class Client(unittest.TestCase):
             (dict(temperature=-1), "temperature"),
             (dict(n=0), "n"),
             (dict(max_tokens=10**8), "context length"),
-            (dict(response_format={"type": "json_object"}), "response_format"),
-            (dict(tool_choice="required", tools=[{"type": "function", "function": {"name": "f"}}]), "tool_choice"),
+            (dict(response_format={"type": "xml"}), "response_format"),
+            (dict(tool_choice="required"), "tool_choice"),
+            (dict(extra_body={"guided_json": {"not": {"type": "null"}}}), "not is not supported"),
         ]:
             with self.assertRaises(openai.BadRequestError) as caught:
                 self.chat(**kwargs)
@@ -206,6 +211,126 @@ class Client(unittest.TestCase):
         self.assertEqual(json.loads(self.server.get("/health"))["status"], "ok")
         request = urllib.request.Request(self.server.url + "/v1/plan", headers={"Authorization": "Bearer " + KEY})
         self.assertTrue(json.load(urllib.request.urlopen(request)))
+
+
+TOOLS = [
+    {"type": "function", "function": {"name": "get_weather", "description": "Weather of a city", "parameters": {
+        "type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"type": "integer", "minimum": 1, "maximum": 14}},
+        "required": ["city", "days"], "additionalProperties": False}}},
+    {"type": "function", "function": {"name": "stop", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}},
+]
+SCHEMAS = [
+    {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 150},
+                                      "tags": {"type": "array", "items": {"enum": ["a", "b", "c"]}, "maxItems": 3}},
+     "required": ["name", "age"], "additionalProperties": False},
+    {"type": "array", "items": {"anyOf": [{"type": "number", "minimum": -2, "maximum": 2}, {"type": "null"}]}, "minItems": 1, "maxItems": 4},
+    {"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object", "properties": {
+        "value": {"type": "boolean"}, "children": {"type": "array", "items": {"$ref": "#/$defs/tree"}, "maxItems": 1}}, "required": ["value"],
+        "additionalProperties": False}}},
+    {"type": "object", "properties": {"date": {"type": "string", "format": "date"}, "code": {"type": "string", "pattern": "^[A-Z]{2}-\\d{3}$"}},
+     "required": ["date", "code"], "additionalProperties": False},
+    {"oneOf": [{"type": "object", "properties": {"kind": {"const": k}, k: {"type": "string", "maxLength": 5}}, "required": ["kind", k],
+                "additionalProperties": False} for k in ("x", "y")]},
+]
+
+
+class Bound(unittest.TestCase):
+    """Structured output and tool calls that the request forces: the built-in model writes none by itself."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
+        cls.client, cls.model = cls.server.client, cls.server.model
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def chat(self, **more):
+        return self.client.chat.completions.create(model=self.model, messages=MESSAGES, **{"max_tokens": 300, "temperature": 0.9, **more})
+
+    def check_call(self, call):
+        arguments = json.loads(call.function.arguments)
+        tool = {t["function"]["name"]: t["function"] for t in TOOLS}[call.function.name]
+        if jsonschema:
+            jsonschema.validate(arguments, tool["parameters"])
+        self.assertTrue(call.id)
+
+    def streamed(self, **more):
+        calls, finish, content = [], None, ""
+        for chunk in self.chat(stream=True, **more):
+            choice = chunk.choices[0]
+            content += choice.delta.content or ""
+            finish = choice.finish_reason or finish
+            for d in choice.delta.tool_calls or []:
+                if d.index == len(calls):
+                    self.assertTrue(d.id and d.function.name)
+                    calls.append([d.function.name, ""])
+                else:
+                    self.assertIsNone(d.function.name)
+                calls[d.index][1] += d.function.arguments or ""
+        return calls, finish, content
+
+    def test_named_call(self):
+        wanted = dict(tools=TOOLS, tool_choice={"type": "function", "function": {"name": "get_weather"}}, seed=3)
+        whole = self.chat(**wanted).choices[0]
+        self.assertEqual(whole.finish_reason, "tool_calls")
+        self.assertIsNone(whole.message.content)
+        self.assertEqual(len(whole.message.tool_calls), 1)
+        self.check_call(whole.message.tool_calls[0])
+        calls, finish, content = self.streamed(**wanted)
+        self.assertEqual((finish, content), ("tool_calls", ""))
+        self.assertEqual(calls, [["get_weather", whole.message.tool_calls[0].function.arguments]])
+
+    def test_required_calls(self):
+        for seed in range(4):
+            wanted = dict(tools=TOOLS, tool_choice="required", seed=seed, parallel_tool_calls=seed % 2 == 0, max_tokens=400)
+            whole = self.chat(**wanted).choices[0]
+            calls, finish, _ = self.streamed(**wanted)
+            self.assertEqual(finish, whole.finish_reason)
+            self.assertEqual(calls, [[c.function.name, c.function.arguments] for c in whole.message.tool_calls])
+            if finish == "tool_calls":
+                for call in whole.message.tool_calls:
+                    self.check_call(call)
+
+    def test_auto_leaves_text_alone(self):
+        whole = self.chat(tools=TOOLS, max_tokens=24, temperature=0).choices[0]
+        self.assertTrue(whole.message.content)
+        self.assertFalse(whole.message.tool_calls)
+        calls, finish, content = self.streamed(tools=TOOLS, max_tokens=24, temperature=0)
+        self.assertEqual((calls, finish, content), ([], whole.finish_reason, whole.message.content))
+
+    def test_json_schema_always_validates(self):
+        finished = 0
+        for number, schema in enumerate(SCHEMAS):
+            wanted = dict(response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}, seed=number, n=6)
+            for choice in self.chat(**wanted).choices:
+                if choice.finish_reason != "stop":
+                    continue
+                finished += 1
+                value = json.loads(choice.message.content)
+                if jsonschema:
+                    jsonschema.validate(value, schema)
+            greedy = self.chat(**{**wanted, "n": 1, "temperature": 0, "logprobs": True}).choices[0]
+            self.assertTrue(all(e.logprob <= 0 for e in greedy.logprobs.content))
+            if greedy.finish_reason == "stop":
+                json.loads(greedy.message.content)
+        self.assertGreaterEqual(finished, len(SCHEMAS) * 4)
+
+    def test_json_object_regex_choice_grammar(self):
+        r = self.chat(response_format={"type": "json_object"}, n=4).choices
+        for choice in r:
+            if choice.finish_reason == "stop":
+                self.assertIsInstance(json.loads(choice.message.content), dict)
+        for body, pattern in [({"guided_regex": "[a-z]{3,6} (cat|dog)s?"}, "[a-z]{3,6} (cat|dog)s?"),
+                              ({"structured_outputs": {"choice": ["yes", "no", "maybe"]}}, "yes|no|maybe"),
+                              ({"guided_grammar": 'root ::= digit{2} ("+" digit)*\ndigit ::= [0-9]'}, "[0-9]{2}([+][0-9])*")]:
+            for choice in self.chat(extra_body=body, n=4, max_tokens=60).choices:
+                if choice.finish_reason == "stop":
+                    self.assertRegex(choice.message.content, "^(" + pattern + ")$")
+        text = self.client.completions.create(model=self.model, prompt="Once", max_tokens=20, extra_body={"guided_choice": ["left", "right"]})
+        self.assertIn(text.choices[0].text, ("left", "right"))
+        self.assertEqual(text.choices[0].finish_reason, "stop")
 
 
 class Drain(unittest.TestCase):

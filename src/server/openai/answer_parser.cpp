@@ -31,14 +31,18 @@ Result<std::unique_ptr<AnswerParser>> AnswerParser::create(const ChatRequest& re
     options.tool_parser = model.tool_parser;
     options.tools = tool_specs(*request.tools);
   }
-  if (options.reasoning_parser.empty() && options.tool_parser.empty())
+  const bool forced =
+      request.tool_choice == ToolChoice::kRequired || request.tool_choice == ToolChoice::kNamed;
+  if (options.reasoning_parser.empty() && options.tool_parser.empty() && !forced)
     return std::unique_ptr<AnswerParser>();
   options.is_token = [&model](std::string_view tag) {
     const auto id = model.tokenizer->token_id(tag);
     return id && model.tokenizer->is_added(*id);
   };
   MOESTRO_ASSIGN(auto parser, text::OutputParser::create(options));
-  return std::unique_ptr<AnswerParser>(new AnswerParser(std::move(parser), request, model));
+  std::unique_ptr<AnswerParser> made(new AnswerParser(std::move(parser), request, model));
+  if (forced) made->forced_ = text::make_forced_call_parser(request.forced_tool);
+  return made;
 }
 
 AnswerParser::AnswerParser(std::unique_ptr<text::OutputParser> parser, const ChatRequest& request,
@@ -63,8 +67,25 @@ void AnswerParser::push(const engine::TextDelta& delta, Piece& piece) {
   parser_->push(text.substr(at), events);
   if (delta.finish != engine::FinishReason::kNone)
     parser_->finish(delta.finish == engine::FinishReason::kLength, events);
+  if (forced_) events = as_forced_calls(events, delta.finish);
   for (const text::OutputEvent& e : events.list()) add(e, piece);
   if (any_call_ && delta.finish == engine::FinishReason::kStop) piece.finish_reason = "tool_calls";
+}
+
+// What is content to the parser is the calls' text.
+text::OutputEvents AnswerParser::as_forced_calls(const text::OutputEvents& events,
+                                                 engine::FinishReason finish) {
+  text::OutputEvents out;
+  for (const text::OutputEvent& e : events.list()) {
+    if (e.kind == Kind::kContent) {
+      forced_->push(e.text, out);
+    } else {
+      out.add(e.kind, e.text);
+    }
+  }
+  if (finish != engine::FinishReason::kNone)
+    forced_->finish(finish == engine::FinishReason::kLength, out);
+  return out;
 }
 
 void AnswerParser::add(const text::OutputEvent& event, Piece& piece) {

@@ -25,9 +25,11 @@ class AnswerParser {
  private:
   AnswerParser(std::unique_ptr<text::OutputParser> parser, const ChatRequest& request,
                const ServerModel& model);
+  text::OutputEvents as_forced_calls(const text::OutputEvents& events, engine::FinishReason finish);
   void add(const text::OutputEvent& event, Piece& piece);
 
   std::unique_ptr<text::OutputParser> parser_;
+  std::unique_ptr<text::OutputParser> forced_;  // tool_choice binds the answer to calls
   const text::Tokenizer& tokenizer_;
   const bool skip_special_tokens_, include_reasoning_, parallel_calls_;
   bool any_call_ = false;

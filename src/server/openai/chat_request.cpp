@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/format.h"
 #include "base/strings.h"
 #include "server/limits.h"
@@ -80,6 +82,43 @@ void parse_messages(Fields& f, ChatRequest& out) {
   out.messages = *messages;
 }
 
+bool has_tool(const ChatRequest& request, std::string_view name) {
+  return request.tools &&
+         std::any_of(request.tools->begin(), request.tools->end(), [&](const json::value& tool) {
+           return json::view(tool.at("function").at("name").get_string()) == name;
+         });
+}
+
+void parse_tool_choice(Fields& f, ChatRequest& out) {
+  const json::value* choice = f.any("tool_choice");
+  if (!choice) return;
+  if (const json::object* o = choice->if_object()) {
+    const json::value* function = json::find(*o, "function");
+    const json::value* name = function && function->is_object()
+                                  ? json::find(function->get_object(), "name")
+                                  : json::find(*o, "name");
+    if (!name || !name->is_string())
+      return f.fail("tool_choice",
+                    "tool_choice must be {\"type\": \"function\", \"function\": {\"name\": …}}");
+    out.forced_tool = std::string(json::view(name->get_string()));
+    out.tool_choice = ToolChoice::kNamed;
+    if (!has_tool(out, out.forced_tool))
+      f.fail("tool_choice", format("tool_choice names {}, which is not among the tools",
+                                   json::quote(out.forced_tool.substr(0, 100))));
+    return;
+  }
+  const std::string_view mode =
+      choice->is_string() ? json::view(choice->get_string()) : std::string_view();
+  if (mode == "none") {
+    out.tool_choice = ToolChoice::kNone;
+  } else if (mode == "auto" || mode == "required") {
+    if (!out.tools) f.fail("tool_choice", format("tool_choice \"{}\" needs tools", mode));
+    if (mode == "required") out.tool_choice = ToolChoice::kRequired;
+  } else {
+    f.fail("tool_choice", "tool_choice must be \"none\", \"auto\", \"required\" or an object");
+  }
+}
+
 void parse_tools(Fields& f, ChatRequest& out) {
   if (const json::array* tools = f.array("tools"); tools && !tools->empty()) {
     for (size_t i = 0; i < tools->size(); ++i) {
@@ -98,21 +137,7 @@ void parse_tools(Fields& f, ChatRequest& out) {
     }
     out.tools = *tools;
   }
-  const json::value* choice = f.any("tool_choice");
-  if (!choice) return;
-  const std::string_view mode =
-      choice->is_string() ? json::view(choice->get_string()) : std::string_view();
-  if (mode == "none") {
-    out.tool_choice = ToolChoice::kNone;
-  } else if (mode == "auto") {
-    if (!out.tools) f.fail("tool_choice", "tool_choice \"auto\" needs tools");
-  } else if (mode == "required" || choice->is_object()) {
-    f.fail(not_supported(
-        "tool_choice",
-        "tool_choice can be \"none\" or \"auto\": answers cannot be bound to a tool call yet"));
-  } else {
-    f.fail("tool_choice", "tool_choice must be \"none\", \"auto\", \"required\" or an object");
-  }
+  parse_tool_choice(f, out);
 }
 
 void parse_template_fields(Fields& f, const ParseContext& c, ChatRequest& out) {
@@ -187,6 +212,8 @@ std::optional<ApiError> parse_chat_request(const json::object& body, const Parse
   f.refuse("prediction", "there is no predicted output");
   f.refuse("web_search_options", "there is no web search");
   f.refuse("verbosity", "the model has no such setting", "medium");
+  if (out.tool_choice == ToolChoice::kRequired || out.tool_choice == ToolChoice::kNamed)
+    refuse_other_ends(f, out);
   out.include_reasoning = f.boolean("include_reasoning").value_or(true);
   out.parallel_tool_calls = f.boolean("parallel_tool_calls").value_or(true);
   out.unknown_fields = f.unknown();

@@ -12,6 +12,7 @@
 #include "engine/request.h"
 #include "server/openai/error.h"
 #include "server/openai/fields.h"
+#include "server/openai/output_constraint.h"
 #include "server/server.h"
 
 namespace moestro::server::openai {
@@ -34,6 +35,7 @@ struct GenerateRequest {
       false;  // sampling.prompt_logprobs is also set by echo with logprobs
   std::optional<int64_t>
       truncate_prompt_tokens;  // keep the last k; -1: as many as the context holds
+  OutputConstraint constraint;
   int32_t priority = 0;
   std::string cache_salt;  // empty: none
   std::vector<std::string> unknown_fields;
@@ -72,5 +74,7 @@ std::optional<ApiError> parse_chat_request(const json::object& body, const Parse
 
 // The part that both share; reads its fields from `fields` and leaves errors there.
 void parse_shared_fields(Fields& fields, const ParseContext& context, GenerateRequest& out);
+// Of an answer that a grammar ends.
+void refuse_other_ends(Fields& fields, const GenerateRequest& request);
 
 }  // namespace moestro::server::openai

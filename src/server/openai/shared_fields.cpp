@@ -115,34 +115,18 @@ void parse_stream(Fields& f, const ParseContext& c, GenerateRequest& out) {
 
 void refuse_what_is_not_done(Fields& f) {
   constexpr std::string_view kBeams = "this server samples, it has no beam search";
-  constexpr std::string_view kGrammar = "answers cannot be bound to a grammar or schema yet";
   f.refuse("use_beam_search", kBeams, false);
   f.refuse("length_penalty", kBeams, 1);
   f.refuse("early_stopping", kBeams, false);
   f.refuse("bad_words", "use logit_bias with -100", json::array());
   f.refuse("logits_processors", "no code of a request is run");
-  for (const char* name :
-       {"structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-        "guided_decoding_backend", "guided_whitespace_pattern", "structural_tag"}) {
-    f.refuse(name, kGrammar);
-  }
-  if (const json::object* wanted = f.object("response_format")) {
-    const json::value* type = json::find(*wanted, "type");
-    if (!type || !type->is_string()) {
-      f.fail("response_format", "response_format.type must be a string");
-    } else if (json::view(type->get_string()) != "text") {
-      f.fail(not_supported("response_format",
-                           format("response_format {} is not supported: {}",
-                                  json::quote(json::view(type->get_string())), kGrammar)));
-    }
-  }
   f.refuse("prompt_embeds", "prompts are text or token ids");
   f.refuse("mm_processor_kwargs", "this server reads text only");
   f.refuse("kv_transfer_params", "there is no KV transfer");
   f.refuse("ec_transfer_params", "there is no encoder");
   f.refuse("vllm_xargs", "there are no extensions to pass them to");
   f.refuse("repetition_detection", "no such stop condition");
-  f.refuse("thinking_token_budget", "reasoning is not told apart from the answer yet");
+  f.refuse("thinking_token_budget", "reasoning has no budget of its own");
   f.refuse("store", "answers are not kept", false);
   if (const auto tier = f.string("service_tier"); tier && *tier != "auto" && *tier != "default") {
     f.fail(not_supported("service_tier",
@@ -194,7 +178,16 @@ void parse_shared_fields(Fields& f, const ParseContext& c, GenerateRequest& out)
     if (out.stream)
       f.fail("prompt_logprobs", "prompt_logprobs are not available when stream is true");
   }
+  parse_output_constraint(f, out.constraint);
+  if (out.constraint.kind != OutputConstraint::Kind::kNone) refuse_other_ends(f, out);
   refuse_what_is_not_done(f);
+}
+
+void refuse_other_ends(Fields& f, const GenerateRequest& out) {
+  if (out.sampling.ignore_eos)
+    f.fail("ignore_eos", "ignore_eos cannot be combined with a bound answer: its grammar ends it");
+  if (out.sampling.min_tokens > 0)
+    f.fail("min_tokens", "min_tokens cannot be combined with a bound answer: its grammar ends it");
 }
 
 }  // namespace moestro::server::openai
