@@ -75,6 +75,7 @@ bool format_has(const QuantGroup& g, QuantMethodName method, std::string_view su
 class DummyWeights final : public WeightSource {
  public:
   using WeightSource::get;
+  using WeightSource::get_part;
   DummyWeights(const ModelConfig& config, const QuantConfig& quant, uint64_t seed)
       : config_(config), quant_(quant), seed_(seed) {
     config_.raw.clear();
@@ -103,6 +104,22 @@ class DummyWeights final : public WeightSource {
 
   Result<TensorView> get(std::string_view name, std::span<const int64_t> shape,
                          std::span<const DType> accepted) const override {
+    return make(name, random_key(name, seed_), shape, accepted);
+  }
+  // Only the part is made.
+  Result<TensorView> get_part(std::string_view name, int64_t i, std::span<const int64_t> shape,
+                              std::span<const DType> accepted) const override {
+    std::vector<int64_t> one{1};
+    one.insert(one.end(), shape.begin(), shape.end());
+    MOESTRO_ASSIGN(TensorView t,
+                   make(name, random_key(format("{}[{}]", name, i), seed_), one, accepted));
+    t.shape.erase(t.shape.begin());
+    return t;
+  }
+
+ private:
+  Result<TensorView> make(std::string_view name, uint64_t key, std::span<const int64_t> shape,
+                          std::span<const DType> accepted) const {
     if (accepted.empty()) return internal_error(format("no type is accepted for tensor {}", name));
     TensorView view;
     view.dtype = accepted.front();
@@ -120,13 +137,11 @@ class DummyWeights final : public WeightSource {
     if (!memory)
       return Status(Code::kResourceExhausted,
                     format("no memory for tensor {} of {} bytes", name, size));
-    fill(name, view, {memory.get(), size});
+    fill(name, key, view, {memory.get(), size});
     view.bytes = {memory.get(), size};
     view.owner = std::move(memory);
     return view;
   }
-
- private:
   struct Name {
     std::string_view module, suffix;
   };
@@ -160,7 +175,8 @@ class DummyWeights final : public WeightSource {
     return view.shape.empty() ? 1 : view.shape.back();
   }
 
-  void fill(std::string_view name, const TensorView& view, std::span<std::byte> out) const;
+  void fill(std::string_view name, uint64_t key, const TensorView& view,
+            std::span<std::byte> out) const;
   void fill_scale(std::string_view suffix, std::string_view module, const TensorView& view,
                   uint64_t key, std::span<std::byte> out) const;
   bool fill_integers(std::string_view suffix, std::string_view module, const TensorView& view,
@@ -255,9 +271,8 @@ void DummyWeights::fill_scale(std::string_view suffix, std::string_view module,
   }
 }
 
-void DummyWeights::fill(std::string_view name, const TensorView& view,
+void DummyWeights::fill(std::string_view name, uint64_t key, const TensorView& view,
                         std::span<std::byte> out) const {
-  const uint64_t key = random_key(name, seed_);
   const auto [module, suffix] = split_name(name);
   if (fill_integers(suffix, module, view, out)) return;
   if (suffix.find("scale") != std::string_view::npos)

@@ -269,6 +269,20 @@ class Opener {
 
 }  // namespace
 
+Result<TensorView> WeightSource::get_part(std::string_view name, int64_t i,
+                                          std::span<const int64_t> shape,
+                                          std::span<const DType> accepted) const {
+  std::vector<int64_t> whole{-1};
+  whole.insert(whole.end(), shape.begin(), shape.end());
+  MOESTRO_ASSIGN(TensorView t, get(name, whole, accepted));
+  if (i < 0 || i >= t.shape.front())
+    return data_loss(format("tensor {} has {} parts, wanted number {}", name, t.shape.front(), i));
+  const size_t size = t.bytes.size() / static_cast<size_t>(t.shape.front());
+  t.bytes = t.bytes.subspan(static_cast<size_t>(i) * size, size);
+  t.shape.erase(t.shape.begin());
+  return t;
+}
+
 Result<std::unique_ptr<WeightSource>> open_safetensors(std::shared_ptr<const ModelFiles> files) {
   MOESTRO_ASSIGN(std::optional<Index> index, read_index(*files));
   return Opener(*files, std::move(index)).open();

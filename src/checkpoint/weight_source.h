@@ -57,6 +57,16 @@ class WeightSource {
     return get(name, std::span(shape.begin(), shape.size()),
                std::span(accepted.begin(), accepted.size()));
   }
+  // Part i of a tensor whose first dimension counts parts (experts); shape: of one part.
+  virtual Result<TensorView> get_part(std::string_view name, int64_t i,
+                                      std::span<const int64_t> shape,
+                                      std::span<const DType> accepted) const;
+  Result<TensorView> get_part(std::string_view name, int64_t i,
+                              std::initializer_list<int64_t> shape,
+                              std::initializer_list<DType> accepted) const {
+    return get_part(name, i, std::span(shape.begin(), shape.size()),
+                    std::span(accepted.begin(), accepted.size()));
+  }
   // The tensor has been repacked; its pages may go. A hint.
   virtual void drop(const TensorView& tensor) const = 0;
   virtual uint64_t total_bytes() const = 0;  // of all tensors; 0 if unknown (dummy)

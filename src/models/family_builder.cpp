@@ -13,7 +13,7 @@ Result<quant::ModuleSpec> FamilyBuilder::module(std::string name, int32_t n, int
 Result<quant::ModuleSpec> FamilyBuilder::float32_module(std::string name, int32_t n,
                                                         int32_t k) const {
   MOESTRO_ASSIGN(quant::ModuleSpec m, module(std::move(name), n, k));
-  m.format = tensor::PackedFormat::kF32;
+  quant::force_floats(m, tensor::PackedFormat::kF32, "it decides discrete choices");
   return m;
 }
 

@@ -95,6 +95,7 @@ Result<layers::MlaSpec> Builder::attention(int32_t layer) const {
   if (!query.empty()) a.query = layers::group_by_format(std::move(query), max_tokens);
 
   MOESTRO_ASSIGN(a.kv_b, module(p + "kv_b_proj", a.heads * (a.nope + a.v_dim), a.latent));
+  quant::force_floats(a.kv_b, compute_format(), "kv_b_proj is absorbed into queries and outputs");
   a.absorb_key.shape = {.format = compute_format(),
                         .max_rows = max_tokens,
                         .heads = a.heads,

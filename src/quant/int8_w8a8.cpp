@@ -1,98 +1,88 @@
-// compressed-tensors "int-quantized" W8A8: X.weight I8 [n, k] and X.weight_scale [n, 1] (per
-// channel) or [1] (per tensor), symmetric; activations int8 per token, dynamic. W = q * scale[n].
-#include <cmath>
-#include <cstring>
-
+// int8 with a scale a channel or one in all: X.weight I8 [n, k], X.weight_scale [n, 1] or [1]
+// (compressed-tensors "int-quantized", slimquant, Ascend's W8A8_DYNAMIC). W = (q - zero point) *
+// scale[n]; activations int8 per token, dynamic. Zero points (X.weight_zero_point I8 [n, 1] or [1])
+// count only where the config declares asymmetric weights or nothing.
 #include "base/format.h"
+#include "quant/activations.h"
+#include "quant/dequantise.h"
+#include "quant/eight_bit.h"
 #include "quant/methods.h"
-#include "tensor/numeric.h"
+#include "quant/scales.h"
 
 namespace moestro::quant {
 namespace {
 
-float scale_at(const checkpoint::TensorView& t, int64_t i) {
-  const std::byte* p = t.bytes.data() + i * (bits(t.dtype) / 8);
-  if (t.dtype == DType::kF32) {
-    float v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
-  }
-  uint16_t half;
-  std::memcpy(&half, p, sizeof half);
-  return t.dtype == DType::kBF16 ? to_float(Bf16{half}) : to_float(F16{half});
+bool is_asymmetric(const checkpoint::WeightSource& source, std::string_view module,
+                   const checkpoint::QuantGroup* declared) {
+  if (declared && declared->weights && declared->weights->symmetric) return false;
+  return source.has(tensor_name(module, Part::kZeroPoint));
+}
+
+// Ascend writes X.weight_offset, zeros where the weights are symmetric.
+Status check_offset(const checkpoint::WeightSource& source, const ModuleSpec& spec,
+                    LoadedMatrix& m) {
+  const std::string name = format("{}.weight_offset", spec.module);
+  if (!source.has(name)) return {};
+  MOESTRO_ASSIGN(const checkpoint::TensorView offset,
+                 read_scale_tensor(source, name, {spec.n, 1}, kFloatTypes, m));
+  for (int32_t c = 0; c < spec.n; ++c)
+    if (float_at(offset.bytes.data(), offset.dtype, c) != 0)
+      return unsupported(
+          format("tensor {}: channel {} is not zero; only symmetric weights are read", name, c));
+  return {};
+}
+
+Status subtract_zero_points(const checkpoint::WeightSource& source, const ModuleSpec& spec,
+                            LoadedMatrix& m) {
+  const std::string name = tensor_name(spec.module, Part::kZeroPoint);
+  const checkpoint::TensorInfo* info = source.find(name);
+  const bool one = info && info->shape.size() <= 1;
+  const std::vector<int64_t> shape = one ? info->shape : std::vector<int64_t>{spec.n, 1};
+  const std::initializer_list<DType> types = {DType::kI8};
+  MOESTRO_ASSIGN(const checkpoint::TensorView zero, source.get(name, shape, types));
+  if (zero.num_elements() != 1 && zero.num_elements() != spec.n)
+    return data_loss(
+        format("tensor {} has {} elements, wanted 1 or {}", name, zero.num_elements(), spec.n));
+  const kernels::SourceMatrix q = m.source;
+  const bool single = zero.num_elements() == 1;
+  set_values(
+      m, spec.n, spec.k,
+      [&](int32_t c, int32_t i) {
+        return static_cast<int32_t>(std::to_integer<int8_t>(q.data[c * q.row_bytes + i]));
+      },
+      [&](int32_t c, int32_t) {
+        return static_cast<int32_t>(
+            std::to_integer<int8_t>(zero.bytes[static_cast<size_t>(single ? 0 : c)]));
+      },
+      [&](int32_t c, int32_t) { return q.scales[c]; }, [](int32_t) { return 0; });
+  return {};
 }
 
 class Int8W8A8 final : public QuantMethod {
  public:
   std::string_view name() const override { return "int8_w8a8"; }
-  std::string_view weights() const override { return "int8 per channel"; }
-  std::string_view activations() const override { return "int8 per token, dynamic"; }
-
-  bool stored_as(const checkpoint::WeightSource& source, std::string_view module,
-                 const checkpoint::QuantGroup* declared) const override {
-    if (!source.has(format("{}.weight_scale", module))) return false;
-    if (source.has(format("{}.weight_zero_point", module)) &&
-        !(declared && declared->weights && declared->weights->symmetric))
-      return false;
-    if (const checkpoint::TensorInfo* info = source.find(format("{}.weight", module)))
-      return info->dtype == DType::kI8;
-    return declared && declared->weights && declared->weights->num_bits == 8 &&
-           !declared->weights->is_float;
+  bool stored_as(const ModuleFacts& facts) const override {
+    return has_channel_scales_of(kInt8Codes, facts);
   }
-
-  tensor::PackedFormat packed_format(DType) const override { return tensor::PackedFormat::kInt8; }
-
-  Result<LoadedMatrix> read(const checkpoint::WeightSource& source, std::string_view module,
-                            int32_t n, int32_t k) const override {
-    LoadedMatrix m;
-    MOESTRO_ASSIGN(m.tensor, source.get(format("{}.weight", module), {n, k}, {DType::kI8}));
-    const std::string scale_name = format("{}.weight_scale", module);
-    const checkpoint::TensorInfo* info = source.find(scale_name);
-    const bool per_tensor =
-        info && info->shape.size() <= 1 && (info->shape.empty() || info->shape[0] == 1) && n != 1;
-    checkpoint::TensorView scale;
-    if (per_tensor) {
-      MOESTRO_ASSIGN(
-          scale, source.get(scale_name, std::span<const int64_t>(info->shape),
-                            std::initializer_list<DType>{DType::kF32, DType::kBF16, DType::kF16}));
-    } else if (info && info->shape.size() == 1) {
-      MOESTRO_ASSIGN(scale, source.get(scale_name, {n}, {DType::kF32, DType::kBF16, DType::kF16}));
-    } else {
-      MOESTRO_ASSIGN(scale,
-                     source.get(scale_name, {n, 1}, {DType::kF32, DType::kBF16, DType::kF16}));
+  Status describe(const ModuleFacts& facts, ModuleSpec& spec) const override {
+    spec.format = tensor::PackedFormat::kInt8;
+    const checkpoint::TensorInfo* scale = facts.info(Part::kScale);
+    const bool one = scale && (scale->shape.empty() || scale->shape[0] == 1) && facts.n != 1;
+    choose_activations(facts, one ? "int8 per tensor" : "int8 per channel", spec);
+    if (is_asymmetric(facts.source, facts.module, facts.declared)) {
+      spec.weights += ", zero points";
+      run_in_floats(spec, facts.compute, "asymmetric int8 weights",
+                    "no kernel subtracts zero points from int8", 8);
     }
-    m.scales.resize(static_cast<size_t>(n));
-    for (int32_t i = 0; i < n; ++i) {
-      const float s = scale_at(scale, per_tensor ? 0 : i);
-      if (!std::isfinite(s))
-        return data_loss(
-            format("tensor {}: scale {} of channel {} is not a finite number", scale_name, s, i));
-      m.scales[static_cast<size_t>(i)] = s;
-    }
-    m.source = {.data = m.tensor.bytes.data(),
-                .dtype = DType::kI8,
-                .n = n,
-                .k = k,
-                .row_bytes = k,
-                .scales = m.scales.data()};
-    return m;
+    return {};
   }
-
-  Result<LoadedMatrix> read_float(const checkpoint::WeightSource& source, std::string_view module,
-                                  int32_t n, int32_t k) const override {
-    MOESTRO_ASSIGN(LoadedMatrix m, read(source, module, n, k));
-    m.values.resize(static_cast<size_t>(n) * static_cast<size_t>(k));
-    const auto* q = reinterpret_cast<const int8_t*>(m.tensor.bytes.data());
-    for (int64_t i = 0, at = 0; i < n; ++i)
-      for (int32_t j = 0; j < k; ++j, ++at)
-        m.values[static_cast<size_t>(at)] =
-            static_cast<float>(q[at]) * m.scales[static_cast<size_t>(i)];
-    m.source = {.data = reinterpret_cast<const std::byte*>(m.values.data()),
-                .dtype = DType::kF32,
-                .n = n,
-                .k = k,
-                .row_bytes = k * int64_t{4},
-                .scales = nullptr};
+  Result<LoadedMatrix> read(const checkpoint::WeightSource& source,
+                            const ModuleSpec& spec) const override {
+    MOESTRO_ASSIGN(LoadedMatrix m, read_codes(kInt8Codes, source, spec));
+    MOESTRO_TRY(read_channel_scales(source, tensor_name(spec.module, Part::kScale), spec.n, m));
+    MOESTRO_TRY(check_offset(source, spec, m));
+    if (is_asymmetric(source, spec.module, spec.declared))
+      MOESTRO_TRY(subtract_zero_points(source, spec, m));
     return m;
   }
 };

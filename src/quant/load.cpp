@@ -5,22 +5,29 @@
 #include <mutex>
 
 #include "base/format.h"
-#include "tensor/numeric.h"
+#include "quant/dequantise.h"
+#include "quant/fused_experts.h"
+#include "quant/scales.h"
 
 namespace moestro::quant {
 namespace {
 
-void done_with(LoadContext& context, const LoadedMatrix& m) {
-  context.source.drop(m.tensor);
-  if (context.progress) context.progress(m.tensor.bytes.size());
-}
-
-// Storage that pack_matrix does not take for this format is turned into float32 first (int8 weights
-// computed in float).
-Result<LoadedMatrix> read_for(LoadContext& context, const ModuleSpec& m) {
-  if (m.format == tensor::PackedFormat::kInt8)
-    return m.method->read(context.source, m.module, m.n, m.k);
-  return m.method->read_float(context.source, m.module, m.n, m.k);
+// Bias of the modules as the packed matrix has its channels; null where they have none.
+// position(m, c): packed channel of channel c of module m.
+template <class Position>
+Result<const float*> load_bias(LoadContext& context, std::initializer_list<const ModuleSpec*> specs,
+                               int32_t padded_n, Position position) {
+  if (!(*specs.begin())->has_bias) return static_cast<const float*>(nullptr);
+  MOESTRO_ASSIGN(std::byte * dst,
+                 context.arena.allocate(static_cast<size_t>(padded_n) * sizeof(float)));
+  auto* out = reinterpret_cast<float*>(dst);
+  int32_t m = 0;
+  for (const ModuleSpec* spec : specs) {
+    MOESTRO_ASSIGN(const std::vector<float> bias, read_fused_bias(context.source, *spec));
+    for (int32_t c = 0; c < spec->n; ++c) out[position(m, c)] = bias[static_cast<size_t>(c)];
+    ++m;
+  }
+  return static_cast<const float*>(out);
 }
 
 }  // namespace
@@ -44,23 +51,58 @@ Status LoadContext::parallel(int64_t n, const std::function<Status(int64_t)>& fn
 Result<ModuleSpec> make_module(const checkpoint::WeightSource& source,
                                const checkpoint::QuantConfig& config, std::string module, int32_t n,
                                int32_t k, DType compute) {
-  MOESTRO_ASSIGN(const QuantMethod* method, find_quant_method(source, config, module));
-  return ModuleSpec{.module = std::move(module),
-                    .method = method,
-                    .format = method->packed_format(compute),
-                    .n = n,
-                    .k = k,
-                    .weights = std::string(method->weights()),
-                    .activations = std::string(method->activations()),
-                    .substitution = {}};
+  const ModuleFacts facts = module_facts(source, config, module, n, k, compute);
+  ModuleSpec spec;
+  MOESTRO_ASSIGN(spec.method, find_quant_method(facts));
+  spec.declared = facts.declared;
+  spec.n = n;
+  spec.k = k;
+  spec.has_bias = has_fused_bias(source, module);
+  MOESTRO_TRY(spec.method->describe(facts, spec));
+  spec.module = std::move(module);
+  return spec;
+}
+
+void force_floats(ModuleSpec& spec, tensor::PackedFormat floats, std::string_view because) {
+  if (tensor::has_channel_scales(spec.format)) {
+    const auto compute = floats.weight == tensor::WeightType::kF32 ? DType::kF32 : DType::kBF16;
+    run_in_floats(spec, compute, format("{} x {}", spec.weights, spec.activations), because,
+                  tensor::bits_of(spec.format.weight));
+  }
+  spec.format = floats;
+}
+
+Result<LoadedMatrix> read_matrix(const checkpoint::WeightSource& source, const ModuleSpec& spec) {
+  MOESTRO_ASSIGN(LoadedMatrix m, spec.method->read(source, spec));
+  if (!tensor::has_channel_scales(spec.format)) return dequantised(std::move(m));
+  tensor::PackedFormat wanted = spec.format;
+  wanted.activation = m.stored.activation;
+  wanted.activation_group = m.stored.activation_group;
+  wanted.activation_pow2 = m.stored.activation_pow2;
+  if (m.stored == wanted) return m;
+  return data_loss(format("{} is stored as {} with {} scales, but its header and config say {}",
+                          spec.module, tensor::packed_format_name(m.stored),
+                          torch_name(m.stored.group_scale),
+                          tensor::packed_format_name(spec.format)));
+}
+
+void done_with(LoadContext& context, const LoadedMatrix& m) {
+  uint64_t bytes = 0;
+  for (const checkpoint::TensorView& t : m.tensors) {
+    context.source.drop(t);
+    bytes += t.bytes.size();
+  }
+  if (context.progress && bytes > 0) context.progress(bytes);
 }
 
 Result<tensor::PackedMatrix> load_matrix(LoadContext& context, const ModuleSpec& m) {
-  MOESTRO_ASSIGN(const LoadedMatrix loaded, read_for(context, m));
+  MOESTRO_ASSIGN(const LoadedMatrix loaded, read_matrix(context.source, m));
   MOESTRO_ASSIGN(
       std::byte * dst,
       context.arena.allocate(static_cast<size_t>(tensor::packed_bytes(m.format, m.n, m.k))));
-  const tensor::PackedMatrix packed = kernels::pack_matrix(m.format, loaded.source, dst);
+  tensor::PackedMatrix packed = kernels::pack_matrix(m.format, loaded.source, dst);
+  MOESTRO_ASSIGN(packed.bias,
+                 load_bias(context, {&m}, packed.padded_n(), [](int32_t, int32_t c) { return c; }));
   done_with(context, loaded);
   return packed;
 }
@@ -71,13 +113,18 @@ Result<tensor::PackedMatrix> load_gate_up(LoadContext& context, const ModuleSpec
     return unsupported(
         format("{} and {} are stored in different schemes ({}, {}); one gated MLP needs one",
                gate.module, up.module, gate.method->name(), up.method->name()));
-  MOESTRO_ASSIGN(const LoadedMatrix g, read_for(context, gate));
-  MOESTRO_ASSIGN(const LoadedMatrix u, read_for(context, up));
+  MOESTRO_ASSIGN(const LoadedMatrix g, read_matrix(context.source, gate));
+  MOESTRO_ASSIGN(const LoadedMatrix u, read_matrix(context.source, up));
   const int32_t padded =
       (gate.n + tensor::kTileChannels - 1) / tensor::kTileChannels * tensor::kTileChannels;
   MOESTRO_ASSIGN(std::byte * dst, context.arena.allocate(static_cast<size_t>(
                                       tensor::packed_bytes(gate.format, 2 * padded, gate.k))));
-  const tensor::PackedMatrix packed = kernels::pack_gate_up(gate.format, g.source, u.source, dst);
+  tensor::PackedMatrix packed = kernels::pack_gate_up(gate.format, g.source, u.source, dst);
+  MOESTRO_ASSIGN(packed.bias,
+                 load_bias(context, {&gate, &up}, packed.padded_n(), [](int32_t m, int32_t c) {
+                   return c / tensor::kTileChannels * tensor::kPanelChannels +
+                          m * tensor::kTileChannels + c % tensor::kTileChannels;
+                 }));
   done_with(context, g);
   done_with(context, u);
   return packed;
@@ -90,16 +137,7 @@ Result<const float*> load_floats(LoadContext& context, std::string_view name,
   const int64_t n = t.num_elements();
   MOESTRO_ASSIGN(std::byte * dst, context.arena.allocate(static_cast<size_t>(n) * sizeof(float)));
   auto* out = reinterpret_cast<float*>(dst);
-  const std::byte* p = t.bytes.data();
-  if (t.dtype == DType::kF32) {
-    std::memcpy(out, p, static_cast<size_t>(n) * sizeof(float));
-  } else {
-    for (int64_t i = 0; i < n; ++i) {
-      uint16_t half;
-      std::memcpy(&half, p + i * 2, sizeof half);
-      out[i] = t.dtype == DType::kBF16 ? to_float(Bf16{half}) : to_float(F16{half});
-    }
-  }
+  for (int64_t i = 0; i < n; ++i) out[i] = float_at(t.bytes.data(), t.dtype, i);
   if (context.progress) context.progress(t.bytes.size());
   return out;
 }

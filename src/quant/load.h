@@ -28,24 +28,19 @@ struct LoadContext {
   Status parallel(int64_t n, const std::function<Status(int64_t)>& fn);
 };
 
-// A linear module: where it is, how it is stored, what it is packed to. Made before load from the
-// header.
-struct ModuleSpec {
-  std::string module;  // "model.layers.3.self_attn.q_a_proj"
-  const QuantMethod* method = nullptr;
-  tensor::PackedFormat format = tensor::PackedFormat::kF32;
-  int32_t n = 0, k = 0;
-  // In words, for explain: "int4, groups of 128"; "int8 per token, dynamic".
-  std::string weights, activations;
-  // Where it does not run as the checkpoint says: "asked -> got, because why; cost: what". The same
-  // text for every module that this happens to for the same reason. Empty: it runs as stored.
-  std::string substitution;
-  int64_t packed_bytes() const { return tensor::packed_bytes(format, n, k); }
-};
 Result<ModuleSpec> make_module(const checkpoint::WeightSource& source,
                                const checkpoint::QuantConfig& config, std::string module, int32_t n,
                                int32_t k, DType compute);
+// The module is multiplied in these floats whatever its storage says; for a quantised one that is a
+// substitution. because: "it is absorbed into queries and outputs".
+void force_floats(ModuleSpec& spec, tensor::PackedFormat floats, std::string_view because);
 
+// The matrix as spec.format wants it: codes, or float values.
+Result<LoadedMatrix> read_matrix(const checkpoint::WeightSource& source, const ModuleSpec& spec);
+// What was read is packed: its pages may go, its bytes are progress.
+void done_with(LoadContext& context, const LoadedMatrix& m);
+
+// Both with the module's bias, where it has one.
 Result<tensor::PackedMatrix> load_matrix(LoadContext& context, const ModuleSpec& module);
 // gate and up, both [intermediate, hidden], as one interleaved matrix.
 Result<tensor::PackedMatrix> load_gate_up(LoadContext& context, const ModuleSpec& gate,

@@ -5,31 +5,37 @@
 
 namespace moestro::quant {
 
+ModuleFacts facts_of(const checkpoint::WeightSource& source, const ModuleSpec& spec) {
+  return module_facts(source, spec.declared, spec.module, spec.n, spec.k);
+}
+
 std::span<const QuantMethod* const> quant_methods() {
-  static const QuantMethod* const list[] = {&int8_w8a8(), &w16a16()};
+  static const QuantMethod* const list[] = {
+      &mxfp4(),      &nvfp4(),     &pack_quantized(), &gptq(),     &awq(),   &slimquant_w4a8(),
+      &int8_block(), &fp8_block(), &int8_w8a8(),      &fp8_w8a8(), &w16a16()};
   return list;
 }
 
-Result<const QuantMethod*> find_quant_method(const checkpoint::WeightSource& source,
-                                             const checkpoint::QuantConfig& config,
-                                             std::string_view module) {
-  const checkpoint::QuantGroup* declared = config.match(module);
+Result<const QuantMethod*> find_quant_method(const ModuleFacts& facts) {
   for (const QuantMethod* method : quant_methods())
-    if (method->stored_as(source, module, declared)) return method;
+    if (method->stored_as(facts)) return method;
 
   std::string found, known;
-  for (const char* suffix : {"weight", "weight_scale", "weight_scale_inv", "weight_packed",
-                             "weight_zero_point", "qweight"})
-    if (const checkpoint::TensorInfo* info = source.find(format("{}.{}", module, suffix)))
-      found += format("{}{} {}", found.empty() ? "" : ", ", suffix, safetensors_name(info->dtype));
+  for (size_t i = 0; i < kNumParts; ++i) {
+    if (!facts.present[i]) continue;
+    found += format("{}{}", found.empty() ? "" : ", ", part_suffix(static_cast<Part>(i)));
+    if (facts.infos[i]) found += format(" {}", safetensors_name(facts.infos[i]->dtype));
+  }
   for (const QuantMethod* method : quant_methods())
     known += format("{}{}", known.empty() ? "" : ", ", method->name());
   if (found.empty())
-    return data_loss(
-        format("the checkpoint has no weight for {}; expected {}.weight", module, module));
+    return data_loss(format("the checkpoint has no weight for {}; expected {}.weight", facts.module,
+                            facts.module));
   return unsupported(format(
-      "{} is stored as [{}]{}, which no known scheme reads; known: {}", module, found,
-      declared ? format(" and declared {} ({})", declared->format, declared->name) : "", known));
+      "{} is stored as [{}]{}, which no known scheme reads; known: {}", facts.module, found,
+      facts.declared ? format(" and declared {} ({})", facts.declared->format, facts.declared->name)
+                     : "",
+      known));
 }
 
 }  // namespace moestro::quant

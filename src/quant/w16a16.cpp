@@ -1,49 +1,70 @@
-// Unquantised weights: X.weight [n, k] in bfloat16, float16 or float32.
+// Unquantised weights: X.weight [n, k] in bfloat16, float16 or float32; or all experts of a layer
+// in one tensor (gpt_oss as transformers saves it): P.experts.gate_up_proj [experts, hidden, 2 *
+// intermediate] with columns gate 0, up 0, gate 1, …, and down_proj [experts, intermediate,
+// hidden].
 #include "base/format.h"
+#include "quant/fused_experts.h"
 #include "quant/methods.h"
+#include "quant/scales.h"
 
 namespace moestro::quant {
 namespace {
 
+constexpr std::initializer_list<DType> kTypes = {DType::kBF16, DType::kF16, DType::kF32};
+
+// One expert [k, columns], transposed.
+Result<LoadedMatrix> read_fused(const checkpoint::WeightSource& source, const ModuleSpec& spec,
+                                const FusedExpert& x) {
+  LoadedMatrix m;
+  const int64_t columns = int64_t{spec.n} * x.row_step;
+  MOESTRO_ASSIGN(const checkpoint::TensorView t,
+                 source.get_part(x.tensor, x.expert, {spec.k, columns}, kTypes));
+  const auto size = static_cast<size_t>(bits(t.dtype) / 8);
+  const int64_t row_bytes = spec.k * static_cast<int64_t>(size);
+  m.codes.resize(static_cast<size_t>(spec.n * row_bytes));
+  for (int64_t begin = 0; begin < spec.k; begin += 32)  // a cache line of each row at a time
+    for (int64_t c = 0; c < spec.n; ++c)
+      for (int64_t i = begin; i < std::min<int64_t>(begin + 32, spec.k); ++i)
+        std::memcpy(m.codes.data() + c * row_bytes + i * static_cast<int64_t>(size),
+                    t.bytes.data() +
+                        (i * columns + c * x.row_step + x.row_first) * static_cast<int64_t>(size),
+                    size);
+  m.source = {
+      .data = m.codes.data(), .dtype = t.dtype, .n = spec.n, .k = spec.k, .row_bytes = row_bytes};
+  if (x.row_first + 1 == x.row_step) m.tensors = {t};  // gate and up share it
+  return m;
+}
+
 class W16A16 final : public QuantMethod {
  public:
   std::string_view name() const override { return "w16a16"; }
-  std::string_view weights() const override { return "float as stored"; }
-  std::string_view activations() const override { return "compute type"; }
-
-  bool stored_as(const checkpoint::WeightSource& source, std::string_view module,
-                 const checkpoint::QuantGroup* declared) const override {
-    const std::string weight = format("{}.weight", module);
-    if (source.has(format("{}.weight_scale", module)) ||
-        source.has(format("{}.weight_scale_inv", module)))
-      return false;
-    if (const checkpoint::TensorInfo* info = source.find(weight))
-      return info->dtype == DType::kBF16 || info->dtype == DType::kF16 ||
-             info->dtype == DType::kF32;
-    return declared == nullptr && source.has(weight);
+  bool stored_as(const ModuleFacts& facts) const override {
+    if (facts.has(Part::kScale) || facts.has(Part::kScaleInv)) return false;
+    if (facts.has(Part::kWeight)) return facts.is_type(Part::kWeight, kTypes, !facts.declared);
+    const auto x = fused_expert(facts.module);
+    return x && facts.source.has(x->tensor);
   }
-
-  tensor::PackedFormat packed_format(DType compute) const override {
-    return compute == DType::kF32 ? tensor::PackedFormat::kF32 : tensor::PackedFormat::kBf16;
+  Status describe(const ModuleFacts& facts, ModuleSpec& spec) const override {
+    spec.format =
+        facts.compute == DType::kF32 ? tensor::PackedFormat::kF32 : tensor::PackedFormat::kBf16;
+    spec.weights = "float as stored";
+    spec.activations = "compute type";
+    return {};
   }
-
-  Result<LoadedMatrix> read(const checkpoint::WeightSource& source, std::string_view module,
-                            int32_t n, int32_t k) const override {
+  Result<LoadedMatrix> read(const checkpoint::WeightSource& source,
+                            const ModuleSpec& spec) const override {
+    const std::string name = tensor_name(spec.module, Part::kWeight);
+    if (!source.has(name))
+      if (const auto x = fused_expert(spec.module)) return read_fused(source, spec, *x);
     LoadedMatrix m;
-    MOESTRO_ASSIGN(m.tensor, source.get(format("{}.weight", module), {n, k},
-                                        {DType::kBF16, DType::kF16, DType::kF32}));
-    m.source = {.data = m.tensor.bytes.data(),
-                .dtype = m.tensor.dtype,
-                .n = n,
-                .k = k,
-                .row_bytes = k * int64_t{bits(m.tensor.dtype) / 8},
-                .scales = nullptr};
+    MOESTRO_ASSIGN(const checkpoint::TensorView t, source.get(name, {spec.n, spec.k}, kTypes));
+    m.tensors.push_back(t);
+    m.source = {.data = t.bytes.data(),
+                .dtype = t.dtype,
+                .n = spec.n,
+                .k = spec.k,
+                .row_bytes = spec.k * int64_t{bits(t.dtype) / 8}};
     return m;
-  }
-
-  Result<LoadedMatrix> read_float(const checkpoint::WeightSource& source, std::string_view module,
-                                  int32_t n, int32_t k) const override {
-    return read(source, module, n, k);
   }
 };
 

@@ -98,9 +98,7 @@ float value_at(const kernels::SourceMatrix& m, int64_t row, int64_t column) {
 // kv_b_proj [heads * (nope + v_dim), latent] becomes, per head, U^T [latent, nope] and V [v_dim,
 // latent].
 Status Mla::load_absorbed(quant::LoadContext& context) {
-  MOESTRO_ASSIGN(
-      const quant::LoadedMatrix kv_b,
-      spec_.kv_b.method->read_float(context.source, spec_.kv_b.module, spec_.kv_b.n, spec_.kv_b.k));
+  MOESTRO_ASSIGN(const quant::LoadedMatrix kv_b, quant::read_matrix(context.source, spec_.kv_b));
   const tensor::PackedFormat format = spec_.absorb_key.shape.format;
   const int32_t nope = spec_.nope, v_dim = spec_.v_dim, latent = spec_.latent;
   key_heads_.resize(static_cast<size_t>(spec_.heads));
@@ -133,8 +131,7 @@ Status Mla::load_absorbed(quant::LoadContext& context) {
     value_heads_[static_cast<size_t>(head)] = kernels::pack_matrix(format, rows, value);
     return {};
   }));
-  context.source.drop(kv_b.tensor);
-  if (context.progress) context.progress(kv_b.tensor.bytes.size());
+  quant::done_with(context, kv_b);
   return {};
 }
 

@@ -1,0 +1,203 @@
+// GPTQ: X.qweight I32 [k * bits / 32, n] packed along k, least significant bits first; X.qzeros I32
+// [k / g, n * bits / 32] packed along n; X.scales [k / g, n]; X.g_idx I32 [k]. W[n, k] = (q - (z +
+// 1)) * scale in checkpoint_format "gptq" (zero points are stored less one), (q - z) * scale in
+// "gptq_v2". desc_act: g_idx is arbitrary, and such weights run in floats.
+#include "base/format.h"
+#include "quant/dequantise.h"
+#include "quant/int4.h"
+#include "quant/methods.h"
+#include "quant/scales.h"
+
+namespace moestro::quant {
+namespace {
+
+using checkpoint::TensorView;
+
+uint32_t word_at(const TensorView& t, int64_t i) {
+  uint32_t w;
+  std::memcpy(&w, t.bytes.data() + i * 4, sizeof w);
+  return w;
+}
+
+Result<Grouping> grouping(const ModuleFacts& facts) {
+  const checkpoint::QuantArgs* w = facts.weight_args();
+  Grouping g;
+  g.bits = w ? w->num_bits : 4;
+  const checkpoint::TensorInfo* scale = facts.info(Part::kQscales);
+  MOESTRO_ASSIGN(g.group_k,
+                 group_size(facts, scale && !scale->shape.empty() ? scale->shape[0] : 0));
+  g.zero_points = !(w && w->symmetric);
+  g.permuted = w && w->actorder && g.group_k < facts.k;
+  g.scale = scale ? scale->dtype : *kGroupScaleTypes.begin();
+  if (facts.k * g.bits % 32 != 0 || facts.n * g.bits % 32 != 0)
+    return unsupported(
+        format("{} [{}, {}]: sizes that do not fill words of {}-bit codes are not "
+               "read",
+               facts.module, facts.n, facts.k, g.bits));
+  return g;
+}
+
+class Reader {
+ public:
+  Reader(const checkpoint::WeightSource& source, const ModuleSpec& spec, const Grouping& g)
+      : source_(source),
+        spec_(spec),
+        g_(g),
+        groups_(spec.k / g.group_k),
+        stored_less_one_(!spec.declared || spec.declared->format != "gptq_v2") {}
+
+  Result<LoadedMatrix> read() {
+    const int32_t per_word = 32 / g_.bits;
+    MOESTRO_ASSIGN(weight_, source_.get(tensor_name(spec_.module, Part::kQweight),
+                                        {spec_.k / per_word, spec_.n}, {DType::kI32, DType::kU32}));
+    MOESTRO_ASSIGN(zeros_, source_.get(tensor_name(spec_.module, Part::kQzeros),
+                                       {groups_, spec_.n / per_word}, {DType::kI32, DType::kU32}));
+    m_.tensors = {weight_, zeros_};
+    MOESTRO_ASSIGN(scales_, read_scale_tensor(source_, tensor_name(spec_.module, Part::kQscales),
+                                              {groups_, spec_.n}, kGroupScaleTypes, m_));
+    MOESTRO_TRY(read_index());
+    if (g_.permuted || g_.bits == 8) {
+      set_values(
+          m_, spec_.n, spec_.k,
+          [&](int32_t c, int32_t i) {
+            return code(word_at(weight_, int64_t{i / per_word} * spec_.n + c), i % per_word);
+          },
+          [&](int32_t c, int32_t g) { return zero_at(c, g); },
+          [&](int32_t c, int32_t g) { return scale_at(c, g); },
+          [&](int32_t i) {
+            return index_.empty() ? i / g_.group_k : index_[static_cast<size_t>(i)];
+          });
+      return std::move(m_);
+    }
+    MOESTRO_TRY(check_symmetry());
+    transpose_words();
+    set_groups();
+    return std::move(m_);
+  }
+
+ private:
+  int32_t code(uint32_t word, int32_t at) const {
+    return static_cast<int32_t>(word >> (at * g_.bits) & ((1u << g_.bits) - 1));
+  }
+  int32_t zero_at(int32_t c, int32_t g) const {
+    const int32_t per_word = 32 / g_.bits;
+    const uint32_t word = word_at(zeros_, int64_t{g} * (spec_.n / per_word) + c / per_word);
+    return code(word, c % per_word) + (stored_less_one_ ? 1 : 0);
+  }
+  float scale_at(int32_t c, int32_t g) const {
+    return float_at(scales_.bytes.data(), scales_.dtype, int64_t{g} * spec_.n + c);
+  }
+
+  // Groups of columns: what desc_act declares decides the layout, so anything else is an error.
+  Status read_index() {
+    const std::string name = tensor_name(spec_.module, Part::kGIdx);
+    if (!source_.has(name)) {
+      if (!g_.permuted) return {};
+      return data_loss(format("tensor {} is missing, but the config declares desc_act", name));
+    }
+    MOESTRO_ASSIGN(const TensorView t, source_.get(name, {spec_.k}, {DType::kI32}));
+    m_.tensors.push_back(t);
+    index_.resize(static_cast<size_t>(spec_.k));
+    for (int32_t i = 0; i < spec_.k; ++i) {
+      const auto g = static_cast<int32_t>(word_at(t, i));
+      if (g < 0 || g >= groups_)
+        return data_loss(format("tensor {}: group {} of column {} is not among the {} groups", name,
+                                g, i, groups_));
+      if (!g_.permuted && g != i / g_.group_k)
+        return data_loss(
+            format("tensor {}: column {} is in group {}, but the config declares "
+                   "desc_act false",
+                   name, i, g));
+      index_[static_cast<size_t>(i)] = g;
+    }
+    return {};
+  }
+
+  // "sym" promises that every zero point is 8; the packed format then has none.
+  Status check_symmetry() const {
+    if (g_.zero_points) return {};
+    for (int32_t g = 0; g < groups_; ++g)
+      for (int32_t c = 0; c < spec_.n; ++c)
+        if (const int32_t z = zero_at(c, g); z != 8)
+          return data_loss(
+              format("tensor {}: zero point {} of channel {}, group {}, but the config "
+                     "declares sym; it must be 8",
+                     tensor_name(spec_.module, Part::kQzeros), z, c, g));
+    return {};
+  }
+
+  // A word holds eight codes along k of one channel, and its bytes are a row's bytes in order.
+  void transpose_words() {
+    const int32_t words = spec_.k / 8;
+    m_.codes.resize(static_cast<size_t>(spec_.n) * static_cast<size_t>(words) * 4);
+    for (int32_t begin = 0; begin < words; begin += 16)  // a cache line of each row at a time
+      for (int32_t c = 0; c < spec_.n; ++c)
+        for (int32_t w = begin; w < std::min(begin + 16, words); ++w)
+          std::memcpy(m_.codes.data() + (int64_t{c} * words + w) * 4,
+                      weight_.bytes.data() + (int64_t{w} * spec_.n + c) * 4, 4);
+    m_.source = {.data = m_.codes.data(),
+                 .dtype = DType::kU8,
+                 .n = spec_.n,
+                 .k = spec_.k,
+                 .row_bytes = int64_t{words} * 4};
+  }
+
+  void set_groups() {
+    m_.stored = stored_format(g_, spec_.k);
+    if (!m_.stored.group_k) {
+      for (int32_t c = 0; c < spec_.n; ++c) m_.scales.push_back(scale_at(c, 0));
+      m_.source.scales = m_.scales.data();
+      return;
+    }
+    const int32_t groups = tensor::groups_of(m_.stored, spec_.k);
+    const bool repeated = is_repeated(g_, spec_.k);
+    gather_group_scales(
+        scales_, spec_.n, groups,
+        [&](int32_t c, int32_t g) { return int64_t{repeated ? 0 : g} * spec_.n + c; }, m_);
+    if (g_.zero_points)
+      make_zero_points(
+          spec_.n, groups, [&](int32_t c, int32_t g) { return zero_at(c, repeated ? 0 : g); }, m_);
+  }
+
+  const checkpoint::WeightSource& source_;
+  const ModuleSpec& spec_;
+  const Grouping& g_;
+  const int32_t groups_;
+  const bool stored_less_one_;
+  TensorView weight_, zeros_, scales_;
+  std::vector<int32_t> index_;  // empty: k / group size
+  LoadedMatrix m_;
+};
+
+class Gptq final : public QuantMethod {
+ public:
+  std::string_view name() const override { return "gptq"; }
+  bool stored_as(const ModuleFacts& facts) const override {
+    const bool declared = facts.declares("gptq") || facts.declares("gptq_v2");
+    if (!facts.is_type(Part::kQweight, {DType::kI32, DType::kU32}, declared) ||
+        !facts.has(Part::kQzeros))
+      return false;
+    // AWQ packs along n: its qweight has k rows.
+    const checkpoint::TensorInfo* w = facts.info(Part::kQweight);
+    return w && !facts.declared ? w->shape.size() == 2 && w->shape[1] == facts.n : declared;
+  }
+  Status describe(const ModuleFacts& facts, ModuleSpec& spec) const override {
+    MOESTRO_ASSIGN(const Grouping g, grouping(facts));
+    describe_grouping(facts, g, spec);
+    return {};
+  }
+  Result<LoadedMatrix> read(const checkpoint::WeightSource& source,
+                            const ModuleSpec& spec) const override {
+    MOESTRO_ASSIGN(const Grouping g, grouping(facts_of(source, spec)));
+    return Reader(source, spec, g).read();
+  }
+};
+
+}  // namespace
+
+const QuantMethod& gptq() {
+  static const Gptq method;
+  return method;
+}
+
+}  // namespace moestro::quant

@@ -1,0 +1,34 @@
+// What the int4 schemes share: which packed format group scales and zero points lead to. Called by
+// pack_quantized, gptq and awq.
+#pragma once
+#include <string>
+
+#include "quant/quant_method.h"
+
+namespace moestro::quant {
+
+// How int4 (or int8) weights in words are stored.
+struct Grouping {
+  int32_t bits = 4;
+  int32_t group_k = 0;  // values of k that share a scale; k: a scale a channel
+  bool zero_points = false;
+  bool permuted = false;  // groups are not runs of columns: a group index
+  DType scale = DType::kBF16;
+};
+
+// Groups from the header: k / the scales' `groups` (or, of a made-up tensor, what the config
+// declares). kUnsupported: k is not a multiple of them.
+Result<int32_t> group_size(const ModuleFacts& facts, int64_t groups_in_header);
+
+// Fills in format, words and substitution. what: "GPTQ int4".
+void describe_grouping(const ModuleFacts& facts, const Grouping& g, ModuleSpec& spec);
+
+// The groups that a channel's scale and zero point are repeated for, where there is one of each a
+// channel: the packed format has zero points only by group.
+inline constexpr int32_t kRepeatedGroup = 128;
+
+// The stored side of codes of that grouping; repeated says whether the above happens.
+tensor::PackedFormat stored_format(const Grouping& g, int32_t k);
+inline bool is_repeated(const Grouping& g, int32_t k) { return g.zero_points && g.group_k == k; }
+
+}  // namespace moestro::quant

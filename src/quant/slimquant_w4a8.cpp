@@ -1,0 +1,70 @@
+// slimquant_w4a8's int4 experts (the rest of such a checkpoint is int8_w8a8). Two dialects on disk:
+// - the converter's: X.weight I8 [n, k / 2], the high nibble is the even k, two's complement;
+//   X.weight_scale [n, 1] holds scale / 16, because the vendor's kernel leaves a code in the high
+//   half of its byte. W = q * 16 * weight_scale.
+// - the provider's ("w4_dir"): X.qweight U8 or I8 [n, k / 2], the low nibble is the even k, two's
+//   complement; X.scales [n, 1] holds the scale.
+// Activations int8 per token.
+#include "base/format.h"
+#include "quant/activations.h"
+#include "quant/methods.h"
+#include "quant/scales.h"
+
+namespace moestro::quant {
+namespace {
+
+class SlimquantW4A8 final : public QuantMethod {
+ public:
+  std::string_view name() const override { return "slimquant_w4a8"; }
+  bool stored_as(const ModuleFacts& facts) const override {
+    if (facts.is_type(Part::kQweight, {DType::kU8, DType::kI8},
+                      facts.declares("slimquant-int4-provider")))
+      return true;
+    // Some experts of such a checkpoint are int8: their rows are twice as long.
+    if (!facts.declares("slimquant-int4") || !facts.is_type(Part::kWeight, {DType::kI8}, true))
+      return false;
+    const checkpoint::TensorInfo* w = facts.info(Part::kWeight);
+    return !w || (w->shape.size() == 2 && w->shape[1] * 2 == facts.k);
+  }
+  Status describe(const ModuleFacts& facts, ModuleSpec& spec) const override {
+    if (facts.k % 2 != 0)
+      return unsupported(
+          format("{}: {} inputs do not fill bytes of two codes", facts.module, facts.k));
+    spec.format = {.weight = tensor::WeightType::kInt4};
+    choose_activations(facts, "int4 per channel", spec);
+    return {};
+  }
+  Result<LoadedMatrix> read(const checkpoint::WeightSource& source,
+                            const ModuleSpec& spec) const override {
+    const bool provider = source.has(tensor_name(spec.module, Part::kQweight));
+    LoadedMatrix m;
+    MOESTRO_ASSIGN(const checkpoint::TensorView weight,
+                   source.get(tensor_name(spec.module, provider ? Part::kQweight : Part::kWeight),
+                              {spec.n, spec.k / 2}, {DType::kI8, DType::kU8}));
+    m.tensors.push_back(weight);
+    m.stored.weight = tensor::WeightType::kInt4;
+    m.codes.resize(weight.bytes.size());
+    for (size_t i = 0; i < m.codes.size(); ++i) {  // two's complement + 8, the even k low
+      const auto byte = std::to_integer<uint32_t>(weight.bytes[i]);
+      m.codes[i] = static_cast<std::byte>((provider ? byte : byte >> 4 | byte << 4) ^ 0x88);
+    }
+    m.source = {.data = m.codes.data(),
+                .dtype = DType::kU8,
+                .n = spec.n,
+                .k = spec.k,
+                .row_bytes = spec.k / 2};
+    MOESTRO_TRY(read_channel_scales(
+        source, tensor_name(spec.module, provider ? Part::kQscales : Part::kScale), spec.n, m,
+        provider ? 1.0f : 16.0f));
+    return m;
+  }
+};
+
+}  // namespace
+
+const QuantMethod& slimquant_w4a8() {
+  static const SlimquantW4A8 method;
+  return method;
+}
+
+}  // namespace moestro::quant
