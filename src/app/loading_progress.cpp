@@ -11,8 +11,8 @@
 
 namespace moestro::app {
 
-LoadingProgress::LoadingProgress(uint64_t total_bytes, bool wanted)
-    : total_(total_bytes), enabled_(wanted && stderr_is_terminal()) {}
+LoadingProgress::LoadingProgress(uint64_t total_bytes, bool wanted, std::string what)
+    : total_(total_bytes), enabled_(wanted && stderr_is_terminal()), what_(std::move(what)) {}
 
 LoadingProgress::~LoadingProgress() {
   if (enabled_) std::fputs("\r\033[K", stderr);
@@ -29,7 +29,7 @@ void LoadingProgress::add(uint64_t bytes) {
 
 void LoadingProgress::draw(uint64_t done) {
   const double rate = static_cast<double>(done) / std::max(seconds_since(start_), 1e-3);
-  std::string line = "\r\033[Kloading ";
+  std::string line = format("\r\033[K{} ", what_);
   if (total_ > 0) {
     constexpr uint64_t kCells = 30;
     const double part = std::min(1.0, static_cast<double>(done) / static_cast<double>(total_));

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <string>
 
 #include "base/deadline.h"
 
@@ -11,8 +12,9 @@ namespace moestro::app {
 
 class LoadingProgress {
  public:
-  LoadingProgress(uint64_t total_bytes, bool wanted);  // total 0: unknown
-  ~LoadingProgress();                                  // clears the line
+  // total 0: unknown. what: the word before the bar.
+  LoadingProgress(uint64_t total_bytes, bool wanted, std::string what = "loading");
+  ~LoadingProgress();  // clears the line
   void add(uint64_t bytes);
 
  private:
@@ -20,6 +22,7 @@ class LoadingProgress {
 
   const uint64_t total_;
   const bool enabled_;
+  const std::string what_;
   const Clock::time_point start_ = Clock::now();
   std::atomic<uint64_t> done_{0};
   std::mutex drawing_;

@@ -60,6 +60,7 @@ constexpr VerbCode kVerbs[] = {
     {Verb::kInspect, run_inspect, false},
     {Verb::kLogits, run_logits, false},
     {Verb::kPerplexity, run_perplexity, false},
+    {Verb::kQuantize, run_quantize, false},
 };
 
 int run_verb(const VerbCode& code, const Words& args) {

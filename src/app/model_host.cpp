@@ -9,6 +9,7 @@
 #include "base/format.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "checkpoint/quant_request.h"
 #include "engine/kv_cache.h"
 
 namespace moestro::app {
@@ -31,21 +32,6 @@ std::string model_name(const std::string& path) {
   const std::string last = absolute.has_filename() ? absolute.filename().string()
                                                    : absolute.parent_path().filename().string();
   return last.empty() ? path : last;
-}
-
-// --quantization may only repeat what the checkpoint says.
-Status check_quantization(const config::Options& options, const checkpoint::QuantConfig& quant) {
-  const auto& asked = options.model.quantization;
-  if (!asked || *asked == quant.method_text) return {};
-  if (quant.method == checkpoint::QuantMethodName::kNone) {
-    return invalid_argument(format(
-        "--quantization {}: the checkpoint is not quantised, and weights are not quantised while "
-        "loading; leave the flag out",
-        *asked));
-  }
-  return invalid_argument(
-      format("--quantization {}: the checkpoint's {} says {}; leave the flag out", *asked,
-             quant.config_key, quant.method_text));
 }
 
 struct Types {
@@ -193,7 +179,8 @@ Result<OpenModel> open_model(const config::Options& options) {
   MOESTRO_ASSIGN(model.config,
                  checkpoint::read_model_config(*config_files, options.model.hf_overrides));
   MOESTRO_ASSIGN(model.quant, checkpoint::read_quant_config(*model.files, model.config.raw));
-  MOESTRO_TRY(check_quantization(options, model.quant));
+  MOESTRO_ASSIGN(model.asked_quantization,
+                 checkpoint::resolve_quantization(options.model.quantization, model.quant));
   if (options.model.load_format == "dummy") {
     model.weights = checkpoint::dummy_weights(model.config, model.quant,
                                               static_cast<uint64_t>(options.model.seed));
@@ -283,6 +270,8 @@ std::string plan_summary(const PlannedModel& planned) {
                            c.num_layers, experts);
   out += format("weights   {}, {} resident; computed in {}\n", schemes,
                 human_bytes(static_cast<uint64_t>(p.weight_bytes)), torch_name(p.input.compute));
+  if (!planned.model.asked_quantization.empty())
+    out += format("asked     {}\n", planned.model.asked_quantization);
   out += format("kernels   {}\n", kernels);
   out += format("KV cache  {} in {}: {} tokens; a sequence up to {}\n",
                 human_bytes(static_cast<uint64_t>(planned.engine.kv_cache_bytes)),

@@ -27,6 +27,7 @@ struct OpenModel {
   std::shared_ptr<const checkpoint::ModelFiles> files;
   checkpoint::ModelConfig config;
   checkpoint::QuantConfig quant;
+  std::string asked_quantization;  // what --quantization comes to, in words; empty: not given
   std::unique_ptr<checkpoint::WeightSource> weights;
 };
 // The model's files alone: the directory that the flags name, or the built-in model.

@@ -107,13 +107,14 @@ Status Parser::set(const Flag& flag, json::value value) {
 Status Parser::positional(std::string_view word) {
   const Flag* model = names_.positional();
   CHECK(model, "no positional argument on this verb");
-  if (Setting* setting = find(*model); setting && !setting->from_file) {
-    return invalid_argument(format("unexpected argument '{}': the model is already '{}'", word,
-                                   json::view(setting->value.as_string())));
+  for (const Flag* flag : names_.positionals()) {
+    if (const Setting* setting = find(*flag); setting && !setting->from_file) continue;
+    const std::string_view words[] = {word};
+    MOESTRO_ASSIGN(json::value value, parse_value(*flag, words));
+    return set(*flag, std::move(value));
   }
-  const std::string_view words[] = {word};
-  MOESTRO_ASSIGN(json::value value, parse_value(*model, words));
-  return set(*model, std::move(value));
+  return invalid_argument(format("unexpected argument '{}': the model is already '{}'", word,
+                                 json::view(find(*model)->value.as_string())));
 }
 
 Result<std::vector<std::string_view>> Parser::take_values(const Flag& flag, const Word& word,

@@ -12,7 +12,7 @@ FlagNames::FlagNames(Verb verb) : verb_(verb) {
     for (const Flag& flag : group.flags) {
       if (!verbs_of(group, flag).contains(verb)) continue;
       if (flag.positional()) {
-        positional_ = &flag;
+        positionals_.push_back(&flag);
         continue;
       }
       for (const std::string_view name : names_of(flag)) {

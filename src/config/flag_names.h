@@ -2,6 +2,7 @@
 // unique prefixes, then short names with a glued value. Used by command_line.cpp and help.cpp;
 // built once a run.
 #pragma once
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,9 @@ class FlagNames {
   // with the verbs that have it.
   Result<Match> resolve(std::string_view name) const;
   Match exact(std::string_view name) const;  // flag null if there is none
-  const Flag* positional() const { return positional_; }
+  // Arguments without a name, in order; the model is the first.
+  std::span<const Flag* const> positionals() const { return positionals_; }
+  const Flag* positional() const { return positionals_.empty() ? nullptr : positionals_.front(); }
 
  private:
   struct Name {
@@ -36,7 +39,7 @@ class FlagNames {
 
   Verb verb_;
   std::vector<Name> names_;
-  const Flag* positional_ = nullptr;
+  std::vector<const Flag*> positionals_;
 };
 
 }  // namespace moestro::config

@@ -24,6 +24,7 @@ constexpr VerbText kVerbs[] = {
     {Verb::kBenchMoe, "bench moe", "Time one MoE layer against the machine's ceilings", {}},
     {Verb::kLogits, "logits", "Write the logits of given prompts to a file", {}},
     {Verb::kPerplexity, "perplexity", "Perplexity over windows of tokens", {}},
+    {Verb::kQuantize, "quantize", "Write a quantised copy of a model", {}},
     {Verb::kRunBatch,
      "run-batch",
      {},

@@ -27,11 +27,12 @@ enum class Verb : uint8_t {
   kLogits,
   kPerplexity,
   // Verbs of vLLM whose flags the table knows, but which this program does not have.
+  kQuantize,
   kRunBatch,
   kBenchServe,
   kBenchStartup,
 };
-inline constexpr int kNumVerbs = 13;
+inline constexpr int kNumVerbs = 14;
 
 struct VerbSet {
   uint32_t bits = 0;

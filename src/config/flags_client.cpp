@@ -136,11 +136,37 @@ constexpr Flag kTools[] = {
         .on(Verb::kPerplexity)
         .ours()
         .common(),
+    honoured("OUT", kText, "", "Directory to write: not there yet, or empty",
+             MOESTRO_FIELD(tool.out))
+        .on(Verb::kQuantize)
+        .ours()
+        .common(),
+    honoured("--scheme", kText, "",
+             "How weights are stored: int8, fp8, fp8-block, int4-g32, int4-g128, int4-channel, "
+             "w4a8-g128, mxfp4, nvfp4",
+             MOESTRO_FIELD(tool.scheme))
+        .on(Verb::kQuantize)
+        .ours()
+        .common(),
+    honoured("--ignore", kAppend, "",
+             "Regular expression of module names that stay as they are, beside the head and the "
+             "routers; may be given again",
+             MOESTRO_FIELD(tool.ignore))
+        .on(Verb::kQuantize)
+        .ours()
+        .common(),
+    honoured("--max-shard-size", kHumanInt, "5g", "Most bytes of one file",
+             MOESTRO_FIELD(tool.max_shard_size))
+        .on(Verb::kQuantize)
+        .ours()
+        .at_least(1),
 };
 
 }  // namespace
 
 FlagGroup client_flags() { return {"client", "Prompts and sampling", kGenerateVerbs, kClient}; }
-FlagGroup tools_flags() { return {"tools", "Logits and perplexity", kGenerateVerbs, kTools}; }
+FlagGroup tools_flags() {
+  return {"tools", "Logits, perplexity, quantize", kGenerateVerbs, kTools};
+}
 
 }  // namespace moestro::config

@@ -69,7 +69,8 @@ constexpr Flag kModel[] = {
         .at_least(-1)
         .common(),
     honoured("--quantization -q", kText, "",
-             "Quantisation of the checkpoint; must be what its config.json declares",
+             "Quantisation of the checkpoint: the method that its config.json declares, or a name "
+             "of kernels for the same tensors (slimquant_marlin, gptq_marlin, awq_marlin)",
              MOESTRO_FIELD(model.quantization))
         .nullable()
         .common(),

@@ -11,7 +11,7 @@ constexpr Flag kParallel[] = {
              "Threads that compute; unset: one for each processor this process may use",
              MOESTRO_FIELD(parallel.threads))
         .ours()
-        .on(kEngineVerbs | Verb::kBenchMoe)
+        .on(kEngineVerbs | Verb::kBenchMoe | Verb::kQuantize)
         .range(1, 1024)
         .common(),
     honoured("--pin-threads", kPair, "true", "Bind each of them to a processor",

@@ -136,8 +136,10 @@ bool takes_model(Verb verb) {
 }
 
 std::string usage_line(Verb verb) {
-  std::string line =
-      format("Usage: moestro {}{} [flags]\n", verb_name(verb), takes_model(verb) ? " [MODEL]" : "");
+  std::string line = format("Usage: moestro {}{} [flags]\n", verb_name(verb),
+                            verb == Verb::kQuantize ? " MODEL OUT"
+                            : takes_model(verb)     ? " [MODEL]"
+                                                    : "");
   return line + std::string(verb_summary(verb)) + ".\n";
 }
 

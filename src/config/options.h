@@ -157,11 +157,15 @@ struct BenchOptions {
   int64_t moe_iters = 15;
 };
 
-// logits, perplexity, explain, inspect.
+// logits, perplexity, explain, inspect, quantize.
 struct ToolOptions {
   std::optional<std::string> input, output;  // logits: prompts in, safetensors out
   std::optional<std::string> tokens;         // perplexity: safetensors file
   std::string tensor_name = "eval.text";
+  // quantize
+  std::optional<std::string> out, scheme;
+  std::vector<std::string> ignore;  // modules that stay, beside the default list
+  int64_t max_shard_size = 5'000'000'000;
 };
 
 struct Options {
