@@ -6,7 +6,7 @@
 #include "app/verbs.h"
 #include "base/format.h"
 #include "base/strings.h"
-#include "platform/topology.h"
+#include "platform/cpu_features.h"
 #include "quant/convert.h"
 
 namespace moestro::app {

@@ -16,6 +16,7 @@
 #include "checkpoint/module_matcher.h"
 #include "quant/load.h"
 #include "quant/scales.h"
+#include "tensor/numeric.h"
 
 namespace moestro::quant {
 namespace {

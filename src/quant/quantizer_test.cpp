@@ -14,6 +14,7 @@
 #include "quant/convert.h"
 #include "quant/fake_weights.h"
 #include "quant/load.h"
+#include "tensor/numeric.h"
 
 namespace moestro::quant {
 namespace {
@@ -106,8 +107,10 @@ TEST(Quantizer, ValuesThatFallOnCodesAreExact) {
   const float fp4[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
   std::vector<float> w(32);
   for (size_t i = 0; i < w.size(); ++i) w[i] = (i % 2 ? -1 : 1) * fp4[i % 8] / 8;
-  for (const char* name : {"mxfp4", "nvfp4"})
-    EXPECT_EQ(read_back(*find_quantize_scheme(name), w, 1, 32).values, w) << name;
+  EXPECT_EQ(read_back(*find_quantize_scheme("mxfp4"), w, 1, 32).values, w);
+  // nvfp4's factor 1 / (448 * 6 / 0.75) is no power of two.
+  const auto nvfp4 = read_back(*find_quantize_scheme("nvfp4"), w, 1, 32).values;
+  for (size_t i = 0; i < w.size(); ++i) EXPECT_FLOAT_EQ(nvfp4[i], w[i]) << i;
   // Ties go to the even code: 2.5 between 2 and 3 is 2, 5 between 4 and 6 is 4, 3.5 is 4.
   w.assign(32, 0.0f);
   w[0] = 6, w[1] = 2.5f, w[2] = 5, w[3] = 3.5f, w[4] = -0.25f, w[5] = 0.75f;
@@ -241,7 +244,9 @@ TEST_F(ConvertTest, WritesACheckpointThatReadsBack) {
   EXPECT_EQ(out.quant.match("a.mlp.gate"), nullptr);
   EXPECT_EQ(out.weights->total_bytes(), r->bytes_written);
   const auto q = values(out, "a.mlp.up_proj", 64, 128);
-  for (size_t i = 0; i < w.size(); ++i) ASSERT_NEAR(q[i], w[i], 0.25 / 255) << i;
+  for (size_t i = 0; i < w.size();
+       ++i)  // half a step, the cut at 127, and the scale's rounding to bfloat16
+    ASSERT_NEAR(q[i], w[i], 0.25 / 255 + 0.008 * std::fabs(w[i])) << i;
   const auto kept = out.weights->get("b.proj.weight", {64, 128}, {DType::kF32}).value();
   EXPECT_EQ(std::memcmp(kept.bytes.data(), w.data(), kept.bytes.size()), 0);
   EXPECT_TRUE(out.weights->has("a.norm.weight"));
