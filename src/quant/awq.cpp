@@ -22,8 +22,7 @@ uint8_t code_at(const TensorView& t, int64_t row, int32_t words, int32_t c) {
 Result<Grouping> grouping(const ModuleFacts& facts) {
   Grouping g;
   const checkpoint::TensorInfo* scale = facts.info(Part::kQscales);
-  MOESTRO_ASSIGN(g.group_k,
-                 group_size(facts, scale && !scale->shape.empty() ? scale->shape[0] : 0));
+  MOESTRO_TRY(set_groups(facts, scale && !scale->shape.empty() ? scale->shape[0] : 0, g));
   g.zero_points = facts.has(Part::kQzeros);
   g.scale = scale ? scale->dtype : *kGroupScaleTypes.begin();
   if (facts.n % 8 != 0 || facts.k % 2 != 0)
@@ -68,13 +67,14 @@ class Awq final : public QuantMethod {
   Result<LoadedMatrix> read(const checkpoint::WeightSource& source,
                             const ModuleSpec& spec) const override {
     MOESTRO_ASSIGN(const Grouping grouped, grouping(facts_of(source, spec)));
-    const int32_t n = spec.n, k = spec.k, words = n / 8, groups = k / grouped.group_k;
+    const int32_t n = spec.n, k = spec.k, words = n / 8,
+                  groups = (k + grouped.group_k - 1) / grouped.group_k;
     LoadedMatrix m;
     MOESTRO_ASSIGN(const TensorView weight, source.get(tensor_name(spec.module, Part::kQweight),
                                                        {k, words}, {DType::kI32, DType::kU32}));
     m.tensors.push_back(weight);
     transpose_codes(weight, n, k, m);
-    m.stored = stored_format(grouped, k);
+    m.stored = stored_format(grouped);
     MOESTRO_ASSIGN(const TensorView scale,
                    read_scale_tensor(source, tensor_name(spec.module, Part::kQscales), {groups, n},
                                      kGroupScaleTypes, m));
@@ -84,7 +84,7 @@ class Awq final : public QuantMethod {
       m.source.scales = m.scales.data();
       return m;
     }
-    const bool repeated = is_repeated(grouped, k);
+    const bool repeated = is_repeated(grouped);
     const int32_t made = tensor::groups_of(m.stored, k);
     gather_group_scales(
         scale, n, made, [&](int32_t c, int32_t g) { return int64_t{repeated ? 0 : g} * n + c; }, m);

@@ -24,8 +24,7 @@ Result<Grouping> grouping(const ModuleFacts& facts) {
   Grouping g;
   g.bits = w ? w->num_bits : 4;
   const checkpoint::TensorInfo* scale = facts.info(Part::kQscales);
-  MOESTRO_ASSIGN(g.group_k,
-                 group_size(facts, scale && !scale->shape.empty() ? scale->shape[0] : 0));
+  MOESTRO_TRY(set_groups(facts, scale && !scale->shape.empty() ? scale->shape[0] : 0, g));
   g.zero_points = !(w && w->symmetric);
   g.permuted = w && w->actorder && g.group_k < facts.k;
   g.scale = scale ? scale->dtype : *kGroupScaleTypes.begin();
@@ -43,7 +42,7 @@ class Reader {
       : source_(source),
         spec_(spec),
         g_(g),
-        groups_(spec.k / g.group_k),
+        groups_((spec.k + g.group_k - 1) / g.group_k),
         stored_less_one_(!spec.declared || spec.declared->format != "gptq_v2") {}
 
   Result<LoadedMatrix> read() {
@@ -143,14 +142,14 @@ class Reader {
   }
 
   void set_groups() {
-    m_.stored = stored_format(g_, spec_.k);
+    m_.stored = stored_format(g_);
     if (!m_.stored.group_k) {
       for (int32_t c = 0; c < spec_.n; ++c) m_.scales.push_back(scale_at(c, 0));
       m_.source.scales = m_.scales.data();
       return;
     }
     const int32_t groups = tensor::groups_of(m_.stored, spec_.k);
-    const bool repeated = is_repeated(g_, spec_.k);
+    const bool repeated = is_repeated(g_);
     gather_group_scales(
         scales_, spec_.n, groups,
         [&](int32_t c, int32_t g) { return int64_t{repeated ? 0 : g} * spec_.n + c; }, m_);

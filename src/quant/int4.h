@@ -10,15 +10,16 @@ namespace moestro::quant {
 // How int4 (or int8) weights in words are stored.
 struct Grouping {
   int32_t bits = 4;
-  int32_t group_k = 0;  // values of k that share a scale; k: a scale a channel
+  int32_t group_k = 0;       // values of k that share a scale; may exceed k where there is one
+  bool per_channel = false;  // a scale a channel, not groups of k: gate and down then agree
   bool zero_points = false;
   bool permuted = false;  // groups are not runs of columns: a group index
   DType scale = DType::kBF16;
 };
 
-// Groups from the header: k / the scales' `groups` (or, of a made-up tensor, what the config
-// declares). kUnsupported: k is not a multiple of them.
-Result<int32_t> group_size(const ModuleFacts& facts, int64_t groups_in_header);
+// Sets group_k and per_channel from the header, k / the scales' `groups` (0: a made-up tensor), and
+// what the config declares. kUnsupported: k is not a multiple of the group.
+Status set_groups(const ModuleFacts& facts, int64_t groups_in_header, Grouping& g);
 
 // Fills in format, words and substitution. what: "GPTQ int4".
 void describe_grouping(const ModuleFacts& facts, const Grouping& g, ModuleSpec& spec);
@@ -28,7 +29,7 @@ void describe_grouping(const ModuleFacts& facts, const Grouping& g, ModuleSpec& 
 inline constexpr int32_t kRepeatedGroup = 128;
 
 // The stored side of codes of that grouping; repeated says whether the above happens.
-tensor::PackedFormat stored_format(const Grouping& g, int32_t k);
-inline bool is_repeated(const Grouping& g, int32_t k) { return g.zero_points && g.group_k == k; }
+tensor::PackedFormat stored_format(const Grouping& g);
+inline bool is_repeated(const Grouping& g) { return g.zero_points && g.per_channel; }
 
 }  // namespace moestro::quant

@@ -167,6 +167,19 @@ TEST_F(MethodTest, PackedChannelsWithZeroPointsRepeatThemByGroup) {
   EXPECT_EQ(spec.substitution, "");
 }
 
+TEST_F(MethodTest, OneGroupThatIsAllInputsKeepsTheDeclaredFormat) {
+  // As wide as the group, or narrower: gate and down of one expert must agree.
+  config = compressed("pack-quantized",
+                      R"({"num_bits":4,"type":"int","strategy":"group","group_size":8})");
+  w.add<uint32_t>("m.weight_packed", DType::kI32, {1, 1}, {0x76543210u});
+  w.add<uint16_t>("m.weight_scale", DType::kBF16, {1, 1}, {0x4000});
+  const auto value = [](int32_t, int32_t i) { return (i - 8) * 2.0; };
+  EXPECT_EQ(check(1, 8, value).format.group_k, 8);
+  config = compressed("pack-quantized",
+                      R"({"num_bits":4,"type":"int","strategy":"group","group_size":128})");
+  EXPECT_EQ(check(1, 8, value).format.group_k, 128);
+}
+
 TEST_F(MethodTest, SymmetricPackedWeightsIgnoreZeroPoints) {
   config = compressed("pack-quantized",
                       R"({"num_bits":4,"type":"int","strategy":"group","group_size":8})");

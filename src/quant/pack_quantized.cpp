@@ -38,7 +38,7 @@ Result<Grouping> grouping(const ModuleFacts& facts) {
   MOESTRO_ASSIGN(g.bits, num_bits(facts));
   const checkpoint::TensorInfo* scale = facts.info(Part::kScale);
   const bool is_matrix = scale && scale->shape.size() == 2;
-  MOESTRO_ASSIGN(g.group_k, group_size(facts, is_matrix ? scale->shape[1] : scale ? 1 : 0));
+  MOESTRO_TRY(set_groups(facts, is_matrix ? scale->shape[1] : scale ? 1 : 0, g));
   const checkpoint::QuantArgs* w = facts.weight_args();
   g.zero_points = facts.has(Part::kZeroPoint) && !(w && w->symmetric);
   g.permuted = facts.has(Part::kGroupIndex) && g.group_k < facts.k;
@@ -67,7 +67,7 @@ Status check_shape(const checkpoint::WeightSource& source, const ModuleSpec& spe
 class Reader {
  public:
   Reader(const checkpoint::WeightSource& source, const ModuleSpec& spec, const Grouping& g)
-      : source_(source), spec_(spec), g_(g), groups_(spec.k / g.group_k) {}
+      : source_(source), spec_(spec), g_(g), groups_((spec.k + g.group_k - 1) / g.group_k) {}
 
   Result<LoadedMatrix> read() {
     MOESTRO_TRY(check_shape(source_, spec_));
@@ -76,7 +76,7 @@ class Reader {
                                         {DType::kI32, DType::kU32}));
     m_.tensors.push_back(packed_);
     row_bytes_ = int64_t{words} * 4;
-    m_.stored = stored_format(g_, spec_.k);
+    m_.stored = stored_format(g_);
     if (g_.zero_points) {
       const int32_t rows = (spec_.n * g_.bits + 31) / 32;
       MOESTRO_ASSIGN(zeros_, source_.get(tensor_name(spec_.module, Part::kZeroPoint),
@@ -94,10 +94,7 @@ class Reader {
     if (g_.zero_points)
       make_zero_points(
           spec_.n, tensor::groups_of(m_.stored, spec_.k),
-          [&](int32_t c, int32_t group) {
-            return zero_at(c, is_repeated(g_, spec_.k) ? 0 : group);
-          },
-          m_);
+          [&](int32_t c, int32_t group) { return zero_at(c, is_repeated(g_) ? 0 : group); }, m_);
     return std::move(m_);
   }
 
@@ -117,7 +114,7 @@ class Reader {
 
   Status set_scales() {
     if (!m_.stored.group_k) return read_channel_scales(source_, scale_name(), spec_.n, m_);
-    if (!is_repeated(g_, spec_.k))
+    if (!is_repeated(g_))
       return read_group_scales(source_, scale_name(), spec_.n, groups_, kGroupScaleTypes, m_);
     MOESTRO_ASSIGN(const TensorView t,
                    read_scale_tensor(source_, scale_name(), {spec_.n, 1}, kGroupScaleTypes, m_));
