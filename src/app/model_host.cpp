@@ -11,6 +11,7 @@
 #include "base/strings.h"
 #include "checkpoint/quant_request.h"
 #include "engine/kv_cache.h"
+#include "plan/executed.h"
 
 namespace moestro::app {
 namespace {
@@ -238,6 +239,7 @@ Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds&
   planned.engine.sampleable_vocab =
       narrow(std::min<int64_t>(needs.sampleable_vocab, config.vocab_size));
   planned.engine.eos_token_ids = config.eos_token_ids;
+  planned.engine.sampling = planned.plan.sampling;
   const auto& names = options.server.served_model_names;
   planned.engine.model_name = names.empty() ? planned.model.name : names.front();
   if (options.moe.strict && !planned.substitutions.empty()) {
@@ -258,8 +260,10 @@ std::string plan_summary(const PlannedModel& planned) {
       schemes += (schemes.empty() ? "" : ", ") + entry.scheme;
     const bool main_op =
         entry.part == "experts" || entry.part == "attention" || entry.part == "dense mlp";
-    if (main_op && kernels.find(entry.kernel) == std::string::npos)
-      kernels += (kernels.empty() ? "" : ", ") + entry.kernel;
+    if (!main_op) continue;
+    for (const plan::BucketPlan& bucket : entry.buckets)
+      if (kernels.find(bucket.kernel) == std::string::npos)
+        kernels += (kernels.empty() ? "" : ", ") + bucket.kernel;
   }
   const int64_t page_tokens = planned.engine.page_size;
   const int64_t page_bytes = engine::KvCache::page_bytes(
@@ -305,6 +309,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::start(const config::Options& optio
   }
   MOESTRO_ASSIGN(host->engine_, engine::Engine::create(host->planned_.engine, std::move(model),
                                                        *host->gang_, host->metrics_));
+  plan::publish_counts(host->planned_.plan, host->metrics_);
   host->load_seconds_ = seconds_since(start);
   log_info("loaded in {:.1f} s", host->load_seconds_);
   return host;

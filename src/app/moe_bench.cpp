@@ -398,8 +398,8 @@ std::vector<std::unique_ptr<moe::MoeLayer>> MoeBenchLayers::with(const kernels::
   spec.router = shape_.router;
   spec.hidden = shape_.hidden;
   spec.intermediate = shape_.intermediate;
-  spec.gate_op = {.shape = gate_shape(max_tokens), .kernel = &gate};
-  spec.expert_op = {.shape = expert_shape(max_tokens), .kernel = &experts};
+  spec.gate_op = kernels::LinearChoice::of(gate_shape(max_tokens), gate);
+  spec.expert_op = kernels::ExpertMlpChoice::of(expert_shape(max_tokens), experts);
   std::vector<std::unique_ptr<moe::MoeLayer>> result;
   for (int layer = 0; layer < num_layers_; ++layer) {
     std::vector<PackedMatrix> gate_up, down;

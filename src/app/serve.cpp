@@ -11,6 +11,7 @@
 #include "base/format.h"
 #include "base/log.h"
 #include "config/help.h"
+#include "plan/executed.h"
 #include "server/server.h"
 #include "text/parsers/parser_names.h"
 
@@ -61,7 +62,7 @@ Status choose_parsers(const config::ServerOptions& options, std::string_view mod
 }
 
 Result<server::ServerModel> server_model(const config::Options& options, ModelText text,
-                                         ModelHost& host) {
+                                         ModelHost& host, json::array flags) {
   server::ServerModel model;
   model.names = options.server.served_model_names;
   if (model.names.empty()) model.names.push_back(host.planned().model.name);
@@ -78,7 +79,11 @@ Result<server::ServerModel> server_model(const config::Options& options, ModelTe
   model.max_logprobs = static_cast<int32_t>(options.model.max_logprobs);
   MOESTRO_ASSIGN(model.defaults, sampling_defaults(options, host.config()));
   MOESTRO_TRY(choose_parsers(options.server, host.config().model_type, template_source, model));
-  model.plan = json::value(plan::to_json(host.planned().plan));
+  model.plan = [&plan = host.planned().plan, flags = std::move(flags)] {
+    json::object o = plan::to_json_with_counts(plan);
+    o["flags"] = flags;
+    return json::value(std::move(o));
+  };
   model.version = kVersion;
   model.fingerprint = fingerprint(options.server, host.planned().plan);
   model.created = static_cast<int64_t>(std::time(nullptr));
@@ -103,6 +108,24 @@ std::string curl_command(const config::ServerOptions& options, const server::Ser
   return format("{} {}/v1/{} -H 'Content-Type: application/json' -d '{}'", command, url,
                 chat ? "chat/completions" : "completions", body);
 }
+
+// Says it loudly (but not for ever) when something ran that the plan does not name.
+class PlanWatch {
+ public:
+  explicit PlanWatch(const plan::Plan& plan) : plan_(plan) {}
+  void look() {
+    for (const std::string& text : plan::mismatches(plan_)) {
+      if (said_ >= kMost) return;
+      ++said_;
+      log_error("PLAN AND EXECUTION DIFFER: {}; /v1/plan shows both; please report it", text);
+    }
+  }
+
+ private:
+  static constexpr int kMost = 20;
+  const plan::Plan& plan_;
+  int said_ = 0;
+};
 
 // A line now and then while there is work.
 class StatsLog {
@@ -152,7 +175,8 @@ Status run_serve(const config::CommandLine& line) {
   MOESTRO_ASSIGN(ModelText text, open_text(options, *files));  // before the weights: it may fail
   const HostNeeds needs{.sampleable_vocab = text.tokenizer->vocab_size()};
   MOESTRO_ASSIGN(const auto host, ModelHost::start(options, needs));
-  MOESTRO_ASSIGN(const server::ServerModel model, server_model(options, std::move(text), *host));
+  MOESTRO_ASSIGN(const server::ServerModel model,
+                 server_model(options, std::move(text), *host, config::asked_flags(line)));
   MOESTRO_ASSIGN(const auto server,
                  server::Server::start(options.server, model, host->metrics(), options.log));
   log_info("ready: {}", server->address());
@@ -164,7 +188,11 @@ Status run_serve(const config::CommandLine& line) {
                             {"model", model.names.front()}});
   }
   StatsLog stats(*host, !options.log.disable_log_stats);
-  while (!signals.wait(kStatsIntervalMs)) stats.write();
+  PlanWatch watch(host->planned().plan);
+  while (!signals.wait(kStatsIntervalMs)) {
+    stats.write();
+    watch.look();
+  }
 
   const int64_t seconds =
       options.scheduler.shutdown_timeout_s.value_or(config::kDefaultDrainSeconds);
@@ -172,6 +200,7 @@ Status run_serve(const config::CommandLine& line) {
   log_info("stopping: {} requests have {} s to finish; a second signal stops at once",
            busy.running + busy.waiting, seconds);
   server->shutdown(Deadline::after(std::chrono::seconds(seconds)));
+  watch.look();
   log_info("stopped");
   return {};
 }

@@ -85,7 +85,16 @@ Histogram& MetricsRegistry::histogram(std::string_view name, std::string_view he
                      [&] { return std::make_unique<Histogram>(std::move(upper_bounds)); });
 }
 
+void MetricsRegistry::before_exposition(std::function<void()> collect) {
+  std::lock_guard lock(collect_mutex_);
+  collectors_.push_back(std::move(collect));
+}
+
 std::string MetricsRegistry::expose() const {
+  {
+    std::lock_guard lock(collect_mutex_);
+    for (const auto& collect : collectors_) collect();
+  }
   std::lock_guard lock(mutex_);
   std::string out;
   for (const auto& f : counters_) {

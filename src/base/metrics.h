@@ -4,6 +4,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -19,6 +20,12 @@ class Counter {  // monotonic; exposed with "_total"
  public:
   void add(double v = 1) { value_.fetch_add(v, std::memory_order_relaxed); }
   double value() const { return value_.load(std::memory_order_relaxed); }
+  // For a count that is kept elsewhere: never falls.
+  void raise_to(double v) {
+    double seen = value();
+    while (seen < v && !value_.compare_exchange_weak(seen, v, std::memory_order_relaxed)) {
+    }
+  }
 
  private:
   std::atomic<double> value_{0};
@@ -58,6 +65,9 @@ class MetricsRegistry {
   Gauge& gauge(std::string_view name, std::string_view help, Labels labels = {});
   Histogram& histogram(std::string_view name, std::string_view help,
                        std::vector<double> upper_bounds, Labels labels = {});
+  // Called at the start of every expose(), one at a time: brings values up to date that are kept
+  // elsewhere.
+  void before_exposition(std::function<void()> collect);
   // Prometheus text format 0.0.4.
   std::string expose() const;
 
@@ -76,7 +86,8 @@ class MetricsRegistry {
   T& find_or_add(std::vector<Family<T>>& families, std::string_view name, std::string_view help,
                  Labels labels, Make make);
 
-  mutable std::mutex mutex_;
+  mutable std::mutex mutex_, collect_mutex_;
+  std::vector<std::function<void()>> collectors_;
   std::vector<Family<Counter>> counters_;
   std::vector<Family<Gauge>> gauges_;
   std::vector<Family<Histogram>> histograms_;

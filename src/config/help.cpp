@@ -317,8 +317,8 @@ json::object configuration(const CommandLine& line) {
   return all;
 }
 
-std::string asked_text(const CommandLine& line) {
-  std::string out;
+json::array asked_flags(const CommandLine& line) {
+  json::array flags;
   for (const Setting& setting : line.given) {
     const Flag& flag = *setting.flag;
     std::string text(flag.name());
@@ -331,8 +331,15 @@ std::string asked_text(const CommandLine& line) {
                                                : json::dump(setting.value));
     }
     if (setting.from_file) text += " (config file)";
-    out += (out.empty() ? "" : "\n") + text;
+    flags.push_back(json::value(text));
   }
+  return flags;
+}
+
+std::string asked_text(const CommandLine& line) {
+  std::string out;
+  for (const json::value& flag : asked_flags(line))
+    out += (out.empty() ? "" : "\n") + std::string(json::view(flag.get_string()));
   return out;
 }
 

@@ -24,5 +24,7 @@ std::string flags_markdown();
 json::object configuration(const CommandLine& line);
 // The flags that were given, one a line, for the log: "--max-num-seqs 32 (config file)".
 std::string asked_text(const CommandLine& line);
+// The same as a list.
+json::array asked_flags(const CommandLine& line);
 
 }  // namespace moestro::config

@@ -87,9 +87,9 @@ Result<std::unique_ptr<Core>> Core::create(EngineOptions options,
   MOESTRO_ASSIGN(KvCache kv,
                  KvCache::create(model->kv_widths(), options.kv_dtype, options.page_size,
                                  options.kv_cache_bytes, min_pages, prefix_seed(options)));
-  MOESTRO_ASSIGN(auto executor,
-                 Executor::create(std::move(model), gang, options.sampleable_vocab, max_rows,
-                                  options.row_ops != nullptr ? *options.row_ops : best_row_ops()));
+  if (options.sampling.table == nullptr) options.sampling.table = &best_row_ops();
+  MOESTRO_ASSIGN(auto executor, Executor::create(std::move(model), gang, options.sampleable_vocab,
+                                                 max_rows, options.sampling));
   log_info("KV cache: {} pages of {} tokens, {}", kv.pool().num_blocks(), options.page_size,
            human_bytes(static_cast<uint64_t>(options.kv_cache_bytes)));
   return std::unique_ptr<Core>(

@@ -12,7 +12,7 @@
 #include "base/metrics.h"
 #include "base/status.h"
 #include "engine/request.h"
-#include "kernels/row_ops.h"
+#include "kernels/op_choice.h"
 #include "models/model.h"
 #include "platform/gang.h"
 
@@ -36,8 +36,7 @@ struct EngineOptions {
   int32_t sampleable_vocab =
       0;                   // ids at or above are never sampled (padding rows of the head); 0: all
   std::string model_name;  // metrics label
-  const kernels::RowOps* row_ops =
-      nullptr;  // sampling's passes over logits; null: the best that the processor has
+  kernels::RowOpsChoice sampling;  // passes over logits; no table: the best that the processor has
 };
 
 struct EngineStats {

@@ -10,6 +10,7 @@
 #include "engine/batch.h"
 #include "engine/sampler.h"
 #include "kernels/kv_view.h"
+#include "kernels/op_choice.h"
 #include "models/model.h"
 #include "platform/arena.h"
 #include "platform/gang.h"
@@ -22,7 +23,7 @@ class Executor {
   static Result<std::unique_ptr<Executor>> create(std::unique_ptr<models::Model> model,
                                                   platform::Gang& gang, int32_t sampleable,
                                                   int32_t max_logits_rows,
-                                                  const kernels::RowOps& ops);
+                                                  const kernels::RowOpsChoice& sampling);
 
   models::Model& model() { return *model_; }
   const float* logits() const { return logits_.as<float>(); }
@@ -31,12 +32,13 @@ class Executor {
 
  private:
   Executor(std::unique_ptr<models::Model> model, platform::Gang& gang, Sampler sampler,
-           platform::Buffer logits, int32_t max_logits_rows);
+           platform::Buffer logits, int32_t max_logits_rows, kernels::RowOpsChoice sampling);
   void work(platform::Worker& worker) noexcept;
 
   std::unique_ptr<models::Model> model_;
   platform::Gang& gang_;
   Sampler sampler_;
+  const kernels::RowOpsChoice sampling_;
   platform::Buffer logits_;            // float32 [max_logits_rows, vocab]
   std::vector<SampleResult> results_;  // [max_logits_rows]
   std::function<void(platform::Worker&)> job_;

@@ -22,7 +22,7 @@ LinearSpec LinearSpec::make(std::vector<quant::ModuleSpec> parts, int32_t max_ro
 
 Result<Linear> Linear::load(quant::LoadContext& context, const LinearSpec& spec) {
   Linear linear;
-  linear.kernel_ = spec.op.kernel;
+  linear.op_ = spec.op;
   for (size_t i = 0; i < spec.parts.size(); ++i) {
     MOESTRO_ASSIGN(tensor::PackedMatrix weight, quant::load_matrix(context, spec.parts[i]));
     if (i < spec.biases.size() && !spec.biases[i].empty()) {
@@ -45,13 +45,13 @@ void Linear::forward(StepContext& c, const float* x, int64_t x_stride, int32_t r
   std::array<kernels::LinearOutput, kMaxParts> list;
   for (size_t i = 0; i < weights_.size(); ++i)
     list[i] = {.weight = &weights_[i], .y = outputs[i].y, .y_stride = outputs[i].stride};
-  kernel_->run({.x = x,
-                .x_stride = x_stride,
-                .rows = rows,
-                .outputs = std::span(list.data(), weights_.size()),
-                .accumulate = accumulate,
-                .scratch = c.scratch},
-               c.worker);
+  op_.run({.x = x,
+           .x_stride = x_stride,
+           .rows = rows,
+           .outputs = std::span(list.data(), weights_.size()),
+           .accumulate = accumulate,
+           .scratch = c.scratch},
+          c.worker);
 }
 
 LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows,

@@ -37,7 +37,7 @@ class Linear {
 
  private:
   std::vector<tensor::PackedMatrix> weights_;
-  const kernels::LinearKernel* kernel_ = nullptr;
+  kernels::LinearChoice op_;
 };
 
 // Modules that share their input but may be stored in different formats: a linear call a format.

@@ -19,7 +19,7 @@ MlpSpec MlpSpec::make(quant::ModuleSpec gate, quant::ModuleSpec up, quant::Modul
 
 Result<Mlp> Mlp::load(quant::LoadContext& context, const MlpSpec& spec) {
   Mlp mlp;
-  mlp.kernel_ = spec.op.kernel;
+  mlp.op_ = spec.op;
   MOESTRO_ASSIGN(mlp.gate_up_, quant::load_gate_up(context, spec.gate, spec.up));
   MOESTRO_ASSIGN(mlp.down_, quant::load_matrix(context, spec.down));
   return mlp;
@@ -28,19 +28,19 @@ Result<Mlp> Mlp::load(quant::LoadContext& context, const MlpSpec& spec) {
 void Mlp::forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows, float* y,
                   int64_t y_stride, bool accumulate) const {
   const std::array<int32_t, 2> row_offsets = {0, rows};
-  kernel_->run({.x = x,
-                .x_stride = x_stride,
-                .tokens = rows,
-                .row_offsets = row_offsets,
-                .row_token = nullptr,
-                .gate_up = std::span(&gate_up_, 1),
-                .down = std::span(&down_, 1),
-                .activation = kernels::Activation::kSilu,
-                .y = y,
-                .y_stride = y_stride,
-                .accumulate = accumulate,
-                .scratch = c.scratch},
-               c.worker);
+  op_.run({.x = x,
+           .x_stride = x_stride,
+           .tokens = rows,
+           .row_offsets = row_offsets,
+           .row_token = nullptr,
+           .gate_up = std::span(&gate_up_, 1),
+           .down = std::span(&down_, 1),
+           .activation = kernels::Activation::kSilu,
+           .y = y,
+           .y_stride = y_stride,
+           .accumulate = accumulate,
+           .scratch = c.scratch},
+          c.worker);
 }
 
 }  // namespace moestro::layers

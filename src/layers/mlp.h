@@ -26,7 +26,7 @@ class Mlp {
 
  private:
   tensor::PackedMatrix gate_up_, down_;
-  const kernels::ExpertMlpKernel* kernel_ = nullptr;
+  kernels::ExpertMlpChoice op_;
 };
 
 }  // namespace moestro::layers

@@ -39,7 +39,8 @@ class ScratchSize final : public OpVisitor {
   void visit(const OpSite&, kernels::GqaChoice& op) override { add(op); }
   void visit(const OpSite&, kernels::MlaChoice& op) override { add(op); }
   void visit(const OpSite&, kernels::SparseIndexChoice& op) override { add(op); }
-  void visit(const OpSite&, const kernels::RowOps*&) override {}
+  void visit(const OpSite&, kernels::RowOpsChoice&) override {}
+  void visit(const OpSite&, moe::DispatchChoice&) override {}
 
   int64_t bytes = 64;
 
@@ -79,7 +80,7 @@ class Decoder final : public Model {
   const ModelLimits limits_;
   const std::vector<LayerKvWidths> kv_widths_;
   const layers::Rope rope_;
-  const kernels::RowOps* ops_;
+  const kernels::RowOpsChoice ops_;
   layers::Embedding embedding_;
   std::vector<Layer> layers_;
   layers::Norm final_norm_;
@@ -139,13 +140,14 @@ void Decoder::forward(const kernels::StepInput& step, const kernels::KvView& kv,
   layers::StepContext c{.step = step,
                         .kv = kv,
                         .worker = worker,
-                        .ops = *ops_,
+                        .ops = *ops_.table,
                         .rope_cos = arrays_.rope_cos,
                         .rope_sin = arrays_.rope_sin,
                         .scratch = scratch_.data()};
   layers::SparseSelection selection{.selected = arrays_.selected,
                                     .num_selected = arrays_.num_selected,
                                     .max_selected = index_topk_};
+  ops_.count_step(step.num_tokens, worker);
   rope_.fill(step, arrays_.rope_cos, arrays_.rope_sin, worker);
   embedding_.forward(c, arrays_.x);
   for (size_t i = 0; i < layers_.size(); ++i) run_layer(c, layers_[i], kv.layers[i], selection);

@@ -112,6 +112,7 @@ void DecoderSpec::visit(OpVisitor& v) {
       for (const moe::ExpertModules& e : m.experts)
         for (const quant::ModuleSpec* x : {&e.gate, &e.up, &e.down}) add_substitution(site, *x);
       v.visit(site, m.expert_op);
+      v.visit(site_of("dispatch", index, site.name), m.dispatch);
     }
     if (layer.shared_expert) visit_shared_expert(v, index, *layer.shared_expert);
   }

@@ -46,7 +46,7 @@ class DecoderSpec final : public ModelSpec {
   layers::LinearSpec head;
   layers::Rope rope;
   int32_t index_topk = 0;  // of DSA; 0: none
-  const kernels::RowOps* row_ops = nullptr;
+  kernels::RowOpsChoice row_ops;
 
   int32_t moe_top_k() const;  // 0: no MoE layer
   int32_t num_experts() const;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/op_choice.h"
-#include "kernels/row_ops.h"
+#include "moe/dispatch/dispatch.h"
 
 namespace moestro::models {
 
@@ -34,7 +34,8 @@ class OpVisitor {
   virtual void visit(const OpSite& site, kernels::GqaChoice& op) = 0;
   virtual void visit(const OpSite& site, kernels::MlaChoice& op) = 0;
   virtual void visit(const OpSite& site, kernels::SparseIndexChoice& op) = 0;
-  virtual void visit(const OpSite& site, const kernels::RowOps*& ops) = 0;
+  virtual void visit(const OpSite& site, kernels::RowOpsChoice& ops) = 0;
+  virtual void visit(const OpSite& site, moe::DispatchChoice& dispatch) = 0;
 };
 
 }  // namespace moestro::models

@@ -67,7 +67,7 @@ void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* 
   auto* ids = reinterpret_cast<int32_t*>(weights + aligned(int64_t{tokens} * top_k));
 
   const kernels::LinearOutput gate_out{.weight = &gate_, .y = logits, .y_stride = experts};
-  spec_.gate_op.kernel->run({.x = x,
+  spec_.gate_op.run({.x = x,
                              .x_stride = x_stride,
                              .rows = tokens,
                              .outputs = std::span(&gate_out, 1),
@@ -86,8 +86,9 @@ void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* 
                             .x_stride = x_stride,
                             .ids = ids,
                             .weights = weights};
+  spec_.dispatch.count(*dispatch_, tokens, worker);
   const GroupedRows rows = dispatch_->prepare(routed, worker);
-  spec_.expert_op.kernel->run({.x = rows.x,
+  spec_.expert_op.run({.x = rows.x,
                                .x_stride = rows.x_stride,
                                .tokens = rows.tokens,
                                .row_offsets = rows.row_offsets,

@@ -25,7 +25,7 @@ struct MoeSpec {
   std::string correction_bias;         // tensor name; "": none
   std::vector<ExpertModules> experts;  // one format for all
   int32_t hidden = 0, intermediate = 0;
-  std::string dispatch = "local";
+  DispatchChoice dispatch;
   kernels::LinearChoice gate_op;
   kernels::ExpertMlpChoice expert_op;
 

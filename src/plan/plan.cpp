@@ -1,55 +1,15 @@
 #include "plan/plan.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "base/format.h"
 #include "plan/choose.h"
+#include "plan/ops.h"
 
 namespace moestro::plan {
 namespace {
 
 using models::OpSite;
-
-struct Named {
-  std::string op, shape, layout;
-};
-
-Named describe(const kernels::LinearShape& s) {
-  return {"linear", format("n {}, k {}", s.total_n, s.k),
-          std::string(tensor::packed_format_name(s.format))};
-}
-Named describe(const kernels::HeadLinearShape& s) {
-  return {"head_linear", format("{} heads, n {}, k {}", s.heads, s.n, s.k),
-          std::string(tensor::packed_format_name(s.format))};
-}
-Named describe(const kernels::ExpertMlpShape& s) {
-  return {"expert_mlp", format("hidden {}, intermediate {}", s.hidden, s.intermediate),
-          std::string(tensor::packed_format_name(s.format))};
-}
-Named describe(const kernels::GqaShape& s) {
-  return {"gqa", format("{} heads, {} key/value heads of {}", s.heads, s.kv_heads, s.head_dim),
-          format("kv {}", torch_name(s.kv_dtype))};
-}
-Named describe(const kernels::MlaShape& s) {
-  return {"mla", format("{} heads, latent {}, rope {}", s.heads, s.latent, s.rope),
-          format("kv {}", torch_name(s.kv_dtype))};
-}
-Named describe(const kernels::SparseIndexShape& s) {
-  return {"sparse_index", format("{} heads of {}, top {}", s.heads, s.dim, s.topk),
-          format("kv {}", torch_name(s.kv_dtype))};
-}
-
-auto candidates_of(const kernels::LinearShape& s) { return kernels::linear_kernels(s.format); }
-auto candidates_of(const kernels::HeadLinearShape& s) {
-  return kernels::head_linear_kernels(s.format);
-}
-auto candidates_of(const kernels::ExpertMlpShape& s) {
-  return kernels::expert_mlp_kernels(s.format);
-}
-auto candidates_of(const kernels::GqaShape&) { return kernels::gqa_kernels(); }
-auto candidates_of(const kernels::MlaShape&) { return kernels::mla_kernels(); }
-auto candidates_of(const kernels::SparseIndexShape&) { return kernels::sparse_index_kernels(); }
 
 std::string reasons(const std::vector<Candidate>& candidates) {
   std::string text;
@@ -57,6 +17,11 @@ std::string reasons(const std::vector<Candidate>& candidates) {
     text += format("{}{} ({})", text.empty() ? "" : ", ", c.kernel, c.why_not);
   return text;
 }
+
+// The largest number of tokens that the place can see in a step.
+int32_t max_tokens_of(const kernels::LinearShape& s) { return s.max_rows; }
+int32_t max_tokens_of(const kernels::HeadLinearShape& s) { return s.max_rows; }
+int32_t max_tokens_of(const auto& s) { return s.max_tokens; }
 
 class Chooser final : public models::OpVisitor {
  public:
@@ -69,23 +34,33 @@ class Chooser final : public models::OpVisitor {
   void visit(const OpSite& site, kernels::MlaChoice& op) override { decide(site, op); }
   void visit(const OpSite& site, kernels::SparseIndexChoice& op) override { decide(site, op); }
 
-  void visit(const OpSite& site, const kernels::RowOps*& ops) override {
+  void visit(const OpSite& site, kernels::RowOpsChoice& ops) override {
     PlanEntry entry = entry_of(site, {"row_ops", "", ""});
+    BucketPlan all;
     const std::string_view forced = forced_name("row_ops");
-    ops = nullptr;
-    for (const kernels::RowOps& table : kernels::row_ops()) {
-      std::string why_not;
-      if (!plan_.input.isa.contains(table.needs))
-        why_not = format("isa: needs {}", platform::isa_names(table.needs - plan_.input.isa));
-      else if (!forced.empty() && table.name != forced)
-        why_not = format("flag: --kernel asks for {}", forced);
-      else if (ops)
-        why_not = format("order: after {}", ops->name);
-      else
-        ops = &table;
-      entry.candidates.push_back({std::string(table.name), std::move(why_not)});
-    }
-    finish(std::move(entry), ops ? ops->name : std::string_view{});
+    for (const kernels::RowOps& table : kernels::row_ops())
+      all.candidates.push_back({std::string(table.name),
+                                forbidden(table.name, table.needs, {}, plan_.input.isa, forced)});
+    const int index = pick(all.candidates, nullptr, 0);
+    if (index < 0) return fail(entry, all.candidates);
+    ops.table = &kernels::row_ops()[static_cast<size_t>(index)];
+    all.kernel = ops.table->name;
+    entry.buckets.push_back(std::move(all));
+    ops.counts = finish(std::move(entry), site.layer);
+  }
+
+  void visit(const OpSite& site, moe::DispatchChoice& dispatch) override {
+    PlanEntry entry = entry_of(site, {"dispatch", "", ""});
+    entry.dispatch = dispatch.name;
+    entry.wire = "none, one rank";
+    BucketPlan all;
+    all.kernel = dispatch.name;
+    all.candidates.push_back({all.kernel, {}});
+    for (const std::string_view other : {"allgather", "alltoall", "alltoall_batched"})
+      all.candidates.push_back(
+          {std::string(other), "parallel: one rank holds every expert, nothing is exchanged"});
+    entry.buckets.push_back(std::move(all));
+    dispatch.counts = finish(std::move(entry), site.layer);
   }
 
   Status status() const {
@@ -110,7 +85,10 @@ class Chooser final : public models::OpVisitor {
                 .layout = named.layout,
                 .shape = named.shape};
     if (site.layer >= 0) e.layers.push_back(site.layer);
-    if (site.part == "experts") e.dispatch = "local";
+    if (site.part == "experts") {
+      e.dispatch = "local";
+      e.wire = "none, one rank";
+    }
     e.weight_bytes = site.weight_bytes;
     return e;
   }
@@ -127,32 +105,66 @@ class Chooser final : public models::OpVisitor {
   template <class Op>
   void decide(const OpSite& site, Op& op) {
     PlanEntry entry = entry_of(site, describe(op.shape));
-    op.kernel = choose(candidates_of(op.shape), op.shape, plan_.input.isa, forced_name(entry.op),
-                       entry.candidates);
-    if (op.kernel)
-      plan_.scratch_bytes =
-          std::max(plan_.scratch_bytes, op.scratch_bytes(plan_.input.num_workers));
-    finish(std::move(entry), op.kernel ? op.kernel->name : std::string_view{});
+    const std::string_view forced = forced_name(entry.op);
+    const auto list = candidates_of(op.shape);
+    const KernelTimes* times = nullptr;
+    if (plan_.input.table != nullptr && !plan_.input.table->empty())
+      times = plan_.input.table->find(table_key(op.shape, plan_.input.num_workers));
+    for (int b = 0; b < kernels::kTokenBuckets; ++b) {
+      BucketPlan bucket{
+          .first = kernels::first_of_bucket(b), .last = -1, .kernel = {}, .candidates = {}};
+      const auto* kernel =
+          choose(list, op.shape, plan_.input.isa, forced, bucket.candidates, times, b);
+      if (kernel == nullptr) return fail(entry, bucket.candidates);
+      op.kernels[static_cast<size_t>(b)] = kernel;
+      if (bucket.first > max_tokens_of(op.shape) && b > 0) continue;  // never that many
+      bucket.kernel = kernel->name;
+      append(entry.buckets, std::move(bucket));
+    }
+    plan_.scratch_bytes = std::max(plan_.scratch_bytes, op.scratch_bytes(plan_.input.num_workers));
+    op.counts = finish(std::move(entry), site.layer);
   }
 
-  void finish(PlanEntry entry, std::string_view kernel) {
-    if (kernel.empty()) {
-      if (status_.ok())
-        status_ = unsupported(format("no kernel can run {} ({}; {}): {}", entry.name, entry.op,
-                                     entry.shape, reasons(entry.candidates)));
-      return;
-    }
-    entry.kernel = kernel;
-    plan_.weight_bytes += entry.weight_bytes;
-    for (PlanEntry& e : plan_.entries) {
-      if (e.part == entry.part && e.name == entry.name && e.op == entry.op &&
-          e.scheme == entry.scheme && e.shape == entry.shape && e.layout == entry.layout) {
-        e.layers.insert(e.layers.end(), entry.layers.begin(), entry.layers.end());
-        e.weight_bytes += entry.weight_bytes;
+  // Neighbours that say the same become one.
+  static void append(std::vector<BucketPlan>& buckets, BucketPlan next) {
+    if (!buckets.empty()) {
+      BucketPlan& last = buckets.back();
+      const auto same = [](const Candidate& a, const Candidate& b) {
+        return a.kernel == b.kernel && a.why_not == b.why_not && a.us == b.us;
+      };
+      if (std::equal(last.candidates.begin(), last.candidates.end(), next.candidates.begin(),
+                     next.candidates.end(), same))
         return;
-      }
+      last.last = next.first - 1;
     }
-    plan_.entries.push_back(std::move(entry));
+    buckets.push_back(std::move(next));
+  }
+
+  void fail(const PlanEntry& entry, const std::vector<Candidate>& candidates) {
+    if (!status_.ok()) return;
+    status_ = unsupported(format("no kernel can run {} ({}; {}): {}", entry.name, entry.op,
+                                 entry.shape, reasons(candidates)));
+  }
+
+  // Files the place under its entry; returns its counters.
+  std::shared_ptr<kernels::OpCounts> finish(PlanEntry entry, int32_t layer) {
+    plan_.weight_bytes += entry.weight_bytes;
+    size_t index = 0;
+    while (index < plan_.entries.size() && !same_kind(plan_.entries[index], entry)) ++index;
+    if (index < plan_.entries.size()) {
+      PlanEntry& e = plan_.entries[index];
+      e.layers.insert(e.layers.end(), entry.layers.begin(), entry.layers.end());
+      e.weight_bytes += entry.weight_bytes;
+    } else {
+      plan_.entries.push_back(std::move(entry));
+    }
+    auto counts = std::make_shared<kernels::OpCounts>();
+    plan_.counts.push_back({index, layer, counts});
+    return counts;
+  }
+  static bool same_kind(const PlanEntry& a, const PlanEntry& b) {
+    return a.part == b.part && a.name == b.name && a.op == b.op && a.scheme == b.scheme &&
+           a.shape == b.shape && a.layout == b.layout;
   }
 
   Plan& plan_;
@@ -175,6 +187,26 @@ std::string hex(uint64_t v) {
 
 }  // namespace
 
+std::string tokens_text(const BucketPlan& b) {
+  if (b.first <= 1 && b.last < 0) return "all";
+  return b.last < 0 ? format("{} and more", b.first) : format("{}-{}", b.first, b.last);
+}
+
+const BucketPlan* PlanEntry::bucket_of(int32_t tokens) const {
+  for (const BucketPlan& b : buckets)
+    if (tokens >= b.first && (b.last < 0 || tokens <= b.last)) return &b;
+  return nullptr;
+}
+
+std::string PlanEntry::kernels_text() const {
+  std::vector<std::string_view> names;
+  for (const BucketPlan& b : buckets)
+    if (std::find(names.begin(), names.end(), b.kernel) == names.end()) names.push_back(b.kernel);
+  std::string text;
+  for (const std::string_view n : names) text += format("{}{}", text.empty() ? "" : ", ", n);
+  return text;
+}
+
 Result<Plan> make_plan(models::ModelSpec& spec, const PlanInput& input) {
   Plan plan;
   plan.input = input;
@@ -189,10 +221,18 @@ Result<Plan> make_plan(models::ModelSpec& spec, const PlanInput& input) {
   }
   Chooser chooser(plan, forced);
   spec.visit(chooser);
+  chooser.visit(OpSite{.part = "sampling",
+                       .name = "passes over the logits",
+                       .layer = -1,
+                       .scheme = {},
+                       .weights = {},
+                       .activations = {}},
+                plan.sampling);
   MOESTRO_TRY(chooser.status());
   plan.activation_bytes = spec.activation_bytes();
   for (const models::LayerKvWidths& w : spec.kv_widths())
     plan.kv_bytes_per_token += (w.key + w.value + w.index) * int64_t{bits(input.kv_dtype) / 8};
+  plan.input.table = nullptr;
   plan.id = hex(fnv1a(json::dump(to_json(plan))));
   return plan;
 }

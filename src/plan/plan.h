@@ -1,18 +1,23 @@
-// Plan: which kernel runs at every place of the model, and why the others do not; made before a
-// weight is read, from the model's spec (config and header), the processor and the flags. A pure
-// function of its inputs; the chosen kernels are written into the spec, which then loads. Called by
-// app/; printed by explain, logged at start, served at /v1/plan.
+// Plan: which kernel runs at every place of the model, for few and for many tokens, and why the
+// others do not; made before a weight is read, from the model's spec (config and header), the
+// machine, the flags and the table of measured times. A pure function of its inputs; the chosen
+// kernels are written into the spec, which then loads. Called by app/; printed by explain, logged
+// at start, served at /v1/plan; executed.h compares it with what ran.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "base/status.h"
+#include "kernels/op_counts.h"
 #include "models/model_spec.h"
 #include "platform/cpu_features.h"
 
 namespace moestro::plan {
+
+class KernelTable;
 
 struct PlanInput {
   platform::IsaSet isa;  // what kernels may use: the processor's, limited by --isa
@@ -22,12 +27,26 @@ struct PlanInput {
   std::string model_type;
   DType compute = DType::kBF16, kv_dtype = DType::kBF16;
   int32_t page_size = 64;
+  const KernelTable* table = nullptr;  // measured times; null: the order of the lists decides.
+                                       // Used by make_plan only.
 };
 
-// A kernel that was looked at. why_not empty: it was chosen.
+// A kernel that was looked at. why_not empty: it was chosen. Else "class: reason"; classes are isa,
+// shape, scheme, parallel, flag, slower, rounding and order.
 struct Candidate {
   std::string kernel, why_not;
+  double us = 0;  // measured; 0: not
+
+  std::string_view reason_class() const;
 };
+
+// What runs for steps of first … last tokens.
+struct BucketPlan {
+  int32_t first = 1, last = -1;  // -1: no limit
+  std::string kernel;
+  std::vector<Candidate> candidates;  // in the order of the list
+};
+std::string tokens_text(const BucketPlan& bucket);  // "1-4", "257 and more", "all"
 
 // One kind of place: the same op, shape and scheme in `layers`.
 struct PlanEntry {
@@ -36,10 +55,20 @@ struct PlanEntry {
   std::string scheme, weights, activations;  // "" when the op has no weight
   std::string layout;                        // "panel32-int8"
   std::string shape;                         // in words: "n 6144, k 2048"
-  std::string dispatch;                      // experts only
-  std::string kernel;
-  std::vector<Candidate> candidates;  // in the order of the list
-  int64_t weight_bytes = 0;           // of all layers together
+  std::string dispatch, wire;                // experts and dispatch only
+  std::vector<BucketPlan> buckets;           // ascending; neighbours differ in something
+  int64_t weight_bytes = 0;                  // of all layers together
+
+  const BucketPlan* bucket_of(int32_t tokens) const;  // null: never that many
+  // The distinct kernels, in the order of their buckets: "a, b".
+  std::string kernels_text() const;
+};
+
+// The counters of one place in one layer (-1: outside).
+struct PlaceCounts {
+  size_t entry = 0;
+  int32_t layer = -1;
+  std::shared_ptr<const kernels::OpCounts> counts;
 };
 
 struct Plan {
@@ -47,6 +76,8 @@ struct Plan {
   PlanInput input;
   models::ModelLimits limits;
   std::vector<PlanEntry> entries;
+  std::vector<PlaceCounts> counts;
+  kernels::RowOpsChoice sampling;                   // for the engine
   int64_t weight_bytes = 0;                         // packed, resident
   int64_t activation_bytes = 0, scratch_bytes = 0;  // of a step
   int64_t kv_bytes_per_token = 0;                   // all layers

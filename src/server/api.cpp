@@ -101,8 +101,7 @@ Api::Api(const config::ServerOptions& options, const config::LogOptions& log,
                    .log_requests = log.enable_log_requests,
                    .log_outputs = log.enable_log_outputs,
                    .max_log_chars =
-                       static_cast<size_t>(std::max<int64_t>(0, log.max_log_len.value_or(1024)))},
-      plan_(json::dump(model.plan)) {}
+                       static_cast<size_t>(std::max<int64_t>(0, log.max_log_len.value_or(1024)))} {}
 
 std::string_view Api::route_path(const Request& head) const {
   std::string_view path = head.path;
@@ -201,11 +200,10 @@ void Api::handle(Request request, std::shared_ptr<Responder> responder) {
       return responder->send(models({}));
     case Route::kModel:
       return responder->send(models(path.substr(kModelPrefix.size())));
-    case Route::kPlan: {
-      Response r;
-      r.body = plan_;
-      return responder->send(std::move(r));
-    }
+    case Route::kPlan:  // counts of every layer are added up: not on an I/O thread
+      pool_.post(TextPool::Lane::kEvents,
+                 [this, responder] { responder->send(json_response(model_.plan())); });
+      return;
     case Route::kHealth:
     case Route::kPing:
       return responder->send(

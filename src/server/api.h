@@ -45,7 +45,6 @@ class Api final : public Handler {
   const openai::PromptContext prompts_;
   const openai::Grammars grammars_;
   const GenerationContext generations_;
-  const std::string plan_;  // dumped once
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> load_{0};
 };

@@ -52,7 +52,7 @@ class ApiTest : public testing::Test {
     m.engine = engine_;
     m.max_model_len = 512;
     m.defaults = defaults_;
-    m.plan = json::object{{"plan", "shown"}};
+    m.plan = [] { return json::object{{"plan", "shown"}}; };
     m.version = "1.2.3";
     m.created = 77;
     config::LogOptions log;

@@ -3,6 +3,7 @@
 // and the text pool (JSON, templates, tokenizing, detokenizing).
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,10 +46,10 @@ struct ServerModel {
   // Names of output parsers (text/parsers/parser_names.h); empty: that kind of output is not
   // parsed. Calls are only looked for in answers to requests with tools.
   std::string tool_parser, reasoning_parser;
-  json::value plan;         // GET /v1/plan
-  std::string version;      // GET /version, "0.1.0"
-  std::string fingerprint;  // system_fingerprint of answers; empty: none
-  int64_t created = 0;      // Unix seconds
+  std::function<json::value()> plan;  // GET /v1/plan; any thread
+  std::string version;                // GET /version, "0.1.0"
+  std::string fingerprint;            // system_fingerprint of answers; empty: none
+  int64_t created = 0;                // Unix seconds
   double stall_seconds =
       30;  // /health turns red when no step ended for so long while there is work
 };

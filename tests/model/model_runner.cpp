@@ -1,10 +1,13 @@
 #include "model/model_runner.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <numeric>
 #include <random>
 
 #include "checkpoint/quant_config.h"
+#include "plan/executed.h"
 
 namespace moestro::tests {
 namespace {
@@ -37,6 +40,7 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const std::string& direct
                                                    .compute = options.compute,
                                                    .kv_dtype = options.kv,
                                                    .page_size = options.page_size}));
+  if (options.after_plan) options.after_plan(*spec);
   MOESTRO_ASSIGN(r->model_, spec->load(*r->source_, *r->gang_, {}));
 
   const int32_t pages = kPoolTokens / options.page_size;
@@ -60,6 +64,11 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const std::string& direct
   r->logits_.resize(static_cast<size_t>(options.max_tokens) *
                     static_cast<size_t>(r->model_->vocab_size()));
   return r;
+}
+
+ModelRunner::~ModelRunner() {
+  if (!options_.expect_plan_executed) return;
+  for (const std::string& text : plan::mismatches(plan_)) ADD_FAILURE() << text;
 }
 
 void ModelRunner::give_pages(Sequence& s, int32_t tokens) {

@@ -3,6 +3,7 @@
 // golden tests.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,10 +23,13 @@ struct RunnerOptions {
   int32_t max_context = 1024, max_tokens = 2048;
   platform::IsaSet isa = platform::detect_isa();
   json::object overrides;
+  std::function<void(models::ModelSpec&)> after_plan;  // tampers with what was planned
+  bool expect_plan_executed = true;
 };
 
 class ModelRunner {
  public:
+  ~ModelRunner();  // what ran must be what the plan says
   static Result<std::unique_ptr<ModelRunner>> open(const std::string& directory,
                                                    const RunnerOptions& options);
   // Logits of every position of every prompt, [tokens, vocab] each; all prompts run side by side, a

@@ -43,13 +43,16 @@ TEST_F(PlanTest, EveryPlaceHasAKernelAndEveryLoserAReason) {
   std::set<std::string> parts;
   for (const plan::PlanEntry& e : p.entries) {
     parts.insert(e.part);
-    int chosen = 0;
-    for (const plan::Candidate& c : e.candidates) chosen += c.why_not.empty();
-    EXPECT_EQ(chosen, 1) << e.name;
-    EXPECT_FALSE(e.kernel.empty()) << e.name;
+    for (const plan::BucketPlan& b : e.buckets) {
+      int chosen = 0;
+      for (const plan::Candidate& c : b.candidates) chosen += c.why_not.empty();
+      EXPECT_EQ(chosen, 1) << e.name;
+      EXPECT_FALSE(b.kernel.empty()) << e.name;
+    }
+    EXPECT_NE(e.bucket_of(1), nullptr) << e.name;
   }
   EXPECT_EQ(parts, (std::set<std::string>{"attention", "dense mlp", "experts", "head", "router",
-                                          "rows", "shared expert"}));
+                                          "rows", "shared expert", "dispatch", "sampling"}));
   EXPECT_GT(p.weight_bytes, 0);
   EXPECT_GT(p.scratch_bytes, 0);
   EXPECT_GT(p.activation_bytes, 0);
@@ -66,8 +69,9 @@ TEST_F(PlanTest, LayersCoverTheModelOnce) {
 TEST_F(PlanTest, WithoutInstructionSetsTheReferenceRuns) {
   const plan::Plan p = make({.isa = platform::kBaseline}).value();
   for (const plan::PlanEntry& e : p.entries) {
-    EXPECT_THAT(e.kernel, HasSubstr("ref")) << e.name;
-    for (const plan::Candidate& c : e.candidates) {
+    if (e.op == "dispatch") continue;
+    EXPECT_THAT(e.kernels_text(), HasSubstr("ref")) << e.name;
+    for (const plan::Candidate& c : e.buckets.front().candidates) {
       if (!c.why_not.empty()) {
         EXPECT_THAT(c.why_not, HasSubstr("isa: needs")) << c.kernel;
       }
@@ -79,7 +83,7 @@ TEST_F(PlanTest, ForcedKernelIsTakenOrRefusedByName) {
   const plan::Plan p =
       make({.isa = platform::detect_isa(), .forced_kernels = {"mla=mla_ref"}}).value();
   for (const plan::PlanEntry& e : p.entries)
-    EXPECT_EQ(e.op == "mla" ? e.kernel : "mla_ref", "mla_ref");
+    EXPECT_EQ(e.op == "mla" ? e.kernels_text() : "mla_ref", "mla_ref");
   EXPECT_THAT(
       make({.isa = platform::detect_isa(), .forced_kernels = {"mla=nothing"}}).status().message(),
       HasSubstr("--kernel asks for nothing"));
@@ -102,7 +106,7 @@ TEST(PlanOfGroupedQueries, NamesTheAttentionAndCountsItsCache) {
     EXPECT_EQ(e.name, "GQA, window 24");
     EXPECT_EQ(e.shape, "4 heads, 2 key/value heads of 16");
     EXPECT_EQ(e.layers, (std::vector<int32_t>{0, 1, 2, 3}));
-    EXPECT_GE(e.candidates.size(), 2u);
+    EXPECT_GE(e.buckets.front().candidates.size(), 2u);
   }
   EXPECT_EQ(found, 1);
   EXPECT_EQ(p.kv_bytes_per_token, 4 * 2 * (2 * 16) * 4);  // layers, key and value, widths, float32
@@ -121,9 +125,10 @@ TEST_F(PlanTest, PrintsNameEveryKernel) {
   const plan::Plan p = make({.isa = platform::detect_isa()}).value();
   const std::string text = plan::to_text(p, true), dump = json::dump(plan::to_json(p));
   for (const plan::PlanEntry& e : p.entries) {
-    EXPECT_THAT(text, HasSubstr(e.kernel));
-    EXPECT_THAT(dump, HasSubstr(e.kernel));
-    for (const plan::Candidate& c : e.candidates) EXPECT_THAT(text, HasSubstr(c.kernel));
+    EXPECT_THAT(text, HasSubstr(e.kernels_text()));
+    EXPECT_THAT(dump, HasSubstr(e.kernels_text()));
+    for (const plan::BucketPlan& b : e.buckets)
+      for (const plan::Candidate& c : b.candidates) EXPECT_THAT(text, HasSubstr(c.kernel));
   }
   EXPECT_EQ(plan::layer_ranges({0, 1, 2, 5, 7, 8}), "0-2, 5, 7-8");
 }

@@ -54,7 +54,7 @@ void DsaIndexer::rotate_queries(StepContext& c, float* queries) const {
 
 void DsaIndexer::select(StepContext& c, const kernels::LayerKv& kv, const float* queries,
                         const float* weights, SparseSelection& selection) const {
-  spec_.op.kernel->run({.step = &c.step,
+  spec_.op.run({.step = &c.step,
                         .q = queries,
                         .weights = weights,
                         .keys = kv.index,

@@ -117,7 +117,7 @@ void Gqa::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, fl
   input_.forward(c, h, spec_.hidden, tokens, {{a.q, q_width}, {a.k, kv_width}, {a.v, kv_width}});
   prepare(c, a);
   cache_rows(c, kv, a);
-  spec_.attention.kernel->run({.step = &c.step,
+  spec_.attention.run({.step = &c.step,
                                .q = a.q,
                                .q_stride = q_width,
                                .key = kv.key,

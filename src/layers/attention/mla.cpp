@@ -216,7 +216,7 @@ void Mla::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, fl
   cache_rows(c, kv, a);
   project_query(c, a);
   rotate_query(c, a);
-  spec_.absorb_key.kernel->run({.x = a.q,
+  spec_.absorb_key.run({.x = a.q,
                                 .x_row_stride = heads * q_width,
                                 .x_head_stride = q_width,
                                 .y = a.q_full,
@@ -231,7 +231,7 @@ void Mla::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, fl
     indexer_->select(c, kv, a.index_q, a.index_w, selection);
     c.worker.barrier();
   }
-  spec_.attention.kernel->run({.step = &c.step,
+  spec_.attention.run({.step = &c.step,
                                .q = a.q_full,
                                .kv = kv.key,
                                .heads = spec_.heads,
@@ -245,7 +245,7 @@ void Mla::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, fl
                                .scratch = c.scratch},
                               c.worker);
   c.worker.barrier();
-  spec_.absorb_value.kernel->run({.x = a.latent_out,
+  spec_.absorb_value.run({.x = a.latent_out,
                                   .x_row_stride = heads * spec_.latent,
                                   .x_head_stride = spec_.latent,
                                   .y = a.v_out,

@@ -22,14 +22,31 @@ json::object entry_json(const PlanEntry& e) {
     o["activations"] = e.activations;
   }
   if (!e.layout.empty()) o["layout"] = e.layout;
-  if (!e.dispatch.empty()) o["dispatch"] = e.dispatch;
-  o["kernel"] = e.kernel;
+  if (!e.dispatch.empty()) {
+    o["dispatch"] = e.dispatch;
+    o["wire"] = e.wire;
+  }
+  o["kernel"] = e.kernels_text();
   o["weight_bytes"] = e.weight_bytes;
-  json::array losers;
-  for (const Candidate& c : e.candidates)
-    if (!c.why_not.empty())
-      losers.push_back(json::object{{"kernel", c.kernel}, {"why_not", c.why_not}});
-  o["rejected"] = std::move(losers);
+  json::array buckets;
+  for (const BucketPlan& b : e.buckets) {
+    json::array rejected;
+    double us = 0;
+    for (const Candidate& c : b.candidates) {
+      if (c.why_not.empty()) {
+        us = c.us;
+        continue;
+      }
+      json::object loser{{"kernel", c.kernel}, {"class", c.reason_class()}, {"why_not", c.why_not}};
+      if (c.us > 0) loser["us"] = c.us;
+      rejected.push_back(std::move(loser));
+    }
+    json::object bucket{{"tokens", tokens_text(b)}, {"kernel", b.kernel}};
+    if (us > 0) bucket["us"] = us;
+    bucket["rejected"] = std::move(rejected);
+    buckets.push_back(std::move(bucket));
+  }
+  o["buckets"] = std::move(buckets);
   return o;
 }
 
@@ -103,7 +120,7 @@ std::string to_text(const Plan& plan, bool verbose) {
   std::vector<Row> rows{{{"part", "layers", "what", "scheme", "layout", "kernel"}}};
   for (const PlanEntry& e : plan.entries)
     rows.push_back({{e.part, layer_ranges(e.layers), e.name, e.scheme.empty() ? "-" : e.scheme,
-                     e.layout, e.kernel}});
+                     e.layout, e.kernels_text()}});
   append_table(out, rows);
   out += format("\n  resident weights {}, KV cache {} a token, step memory {} + scratch {}\n",
                 human_bytes(static_cast<uint64_t>(plan.weight_bytes)),
@@ -113,10 +130,12 @@ std::string to_text(const Plan& plan, bool verbose) {
   if (!verbose) return out;
   out += "\nWhat was not chosen, and why\n";
   for (const PlanEntry& e : plan.entries) {
-    out += format("  {} / {} ({}, {}): {}\n", e.part, e.name, e.op,
-                  e.shape.empty() ? "rows" : e.shape, e.kernel);
-    for (const Candidate& c : e.candidates)
-      if (!c.why_not.empty()) out += format("      not {}: {}\n", c.kernel, c.why_not);
+    for (const BucketPlan& b : e.buckets) {
+      out += format("  {} / {} ({}, {}), {} tokens: {}\n", e.part, e.name, e.op,
+                    e.shape.empty() ? "rows" : e.shape, tokens_text(b), b.kernel);
+      for (const Candidate& c : b.candidates)
+        if (!c.why_not.empty()) out += format("      not {}: {}\n", c.kernel, c.why_not);
+    }
   }
   return out;
 }
