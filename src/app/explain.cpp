@@ -1,4 +1,7 @@
-// moestro explain: the plan of a command line, from headers only.
+// moestro explain: the plan of a command line, from config.json and headers only, for this machine
+// or a described one; or what differs between two command lines.
+#include "app/explain_diff.h"
+#include "app/explain_text.h"
 #include "app/model_host.h"
 #include "app/print.h"
 #include "app/verbs.h"
@@ -7,36 +10,75 @@
 #include "config/help.h"
 
 namespace moestro::app {
+namespace {
+
+json::object machine_json(const plan::Machine& m) {
+  json::array gpus;
+  for (const plan::Gpu& g : m.gpus) gpus.push_back(json::value(g.name));
+  return {{"name", m.name},   {"cpu", m.cpu}, {"isa", platform::isa_names(m.isa)},
+          {"cores", m.cores}, {"gpus", gpus}, {"described", m.described}};
+}
+
+}  // namespace
+
+json::object explanation_json(const config::CommandLine& line, const PlannedModel& planned) {
+  json::array chain, gpus;
+  for (const ChainStep& s : decision_chain(line, planned))
+    chain.push_back(json::object{{"step", s.step}, {"text", s.text}});
+  for (const std::string& note : gpu_notes(planned)) gpus.push_back(json::value(note));
+  json::object result{{"model", planned.model.name},
+                      {"location", planned.model.files->location()},
+                      {"config_only", planned.model.config_only},
+                      {"machine", machine_json(planned.machine)},
+                      {"chain", std::move(chain)},
+                      {"times", times_text(planned)},
+                      {"gpus", std::move(gpus)}};
+  for (auto& entry : plan::to_json(planned.plan)) result[entry.key()] = std::move(entry.value());
+  result["kv_cache_bytes"] = planned.engine.kv_cache_bytes;
+  result["max_num_seqs"] = planned.engine.max_num_seqs;
+  result["needed_bytes"] = planned.needed_bytes;
+  result["available_bytes"] = planned.memory.available;
+  result["obstacle"] =
+      planned.obstacle.empty() ? json::value(nullptr) : json::value(planned.obstacle);
+  result["configuration"] = config::configuration(line);
+  return result;
+}
+
+std::string explanation_text(const config::CommandLine& line, const PlannedModel& planned) {
+  const plan::Machine& m = planned.machine;
+  std::string out;
+  out += labelled("model", format("{} ({}){}", planned.model.name, planned.model.files->location(),
+                                  planned.model.config_only
+                                      ? "; config.json only, no weights here: tensors are taken to "
+                                        "be as it describes them"
+                                      : ""));
+  out += labelled("machine", format("{}: {}, {} processor{}, {}", m.name, m.cpu, m.cores,
+                                    m.cores == 1 ? "" : "s", platform::isa_names(m.isa)));
+  out += labelled("memory", format("{} needed, {} available {}",
+                                   human_bytes(static_cast<uint64_t>(planned.needed_bytes)),
+                                   human_bytes(static_cast<uint64_t>(planned.memory.available)),
+                                   m.described ? "there" : "here"));
+  for (const std::string& note : gpu_notes(planned)) out += labelled("gpu", note);
+  if (!planned.obstacle.empty()) out += labelled("obstacle", "cannot run: " + planned.obstacle);
+  for (const plan::Substitution& s : planned.plan.substitutions)
+    out += labelled("instead", s.text());
+  out += "\nHow the command line becomes kernels\n";
+  for (const ChainStep& s : decision_chain(line, planned)) out += labelled(s.step, s.text);
+  out += labelled("times", times_text(planned));
+  out += "\n" + plan::to_text(planned.plan);
+  const std::string summary = plan_summary(planned);
+  out += "\n" + summary.substr(summary.find("KV cache")) + "\n";
+  return out;
+}
 
 Status run_explain(const config::CommandLine& line) {
+  const auto& diff = line.options.tool.diff;
+  if (!diff.empty()) return explain_difference(diff[0], diff[1], line.options.json);
   MOESTRO_ASSIGN(const PlannedModel planned, plan_model(line.options, {.plan_only = true}));
-  if (line.options.json) {
-    json::array substitutions;
-    for (const std::string& text : planned.substitutions)
-      substitutions.push_back(json::value(text));
-    json::object result{{"model", planned.model.name},
-                        {"location", planned.model.files->location()}};
-    for (auto& entry : plan::to_json(planned.plan)) result[entry.key()] = std::move(entry.value());
-    result["kv_cache_bytes"] = planned.engine.kv_cache_bytes;
-    result["max_num_seqs"] = planned.engine.max_num_seqs;
-    result["needed_bytes"] = planned.needed_bytes;
-    result["available_bytes"] = planned.memory.available;
-    result["obstacle"] =
-        planned.obstacle.empty() ? json::value(nullptr) : json::value(planned.obstacle);
-    result["substitutions"] = std::move(substitutions);
-    result["configuration"] = config::configuration(line);
-    print_json(result);
-    return {};
-  }
-  print(plan_summary(planned) + "\n");
-  print(format("memory    {} needed, {} available here\n",
-               human_bytes(static_cast<uint64_t>(planned.needed_bytes)),
-               human_bytes(static_cast<uint64_t>(planned.memory.available))));
-  if (!planned.obstacle.empty()) print(format("here      cannot run: {}\n", planned.obstacle));
-  for (const std::string& text : planned.substitutions) print(format("note      {}\n", text));
-  print("\n" + plan::to_text(planned.plan, true));
-  const std::string asked = config::asked_text(line);
-  print(format("\nAsked for:\n{}\n", asked.empty() ? std::string("nothing; all defaults") : asked));
+  if (line.options.json)
+    print_json(explanation_json(line, planned));
+  else
+    print(explanation_text(line, planned));
   return {};
 }
 

@@ -118,10 +118,12 @@ Result<KvSizes> size_kv_cache(const KvRequest& r) {
   if (fitting < 2)
     return too_small(r, r.page_size, budget, "raise --kv-cache-memory-bytes, or free memory");
   if (!automatic) {
-    sizes.substitution = format(
-        "--max-model-len: the model's {} tokens -> {}, because the KV cache has {}; set it, or "
-        "--kv-cache-memory-bytes",
-        r.model_context, fitting, size_text(budget));
+    sizes.substitution = plan::Substitution{
+        format("sequences of the model's {} tokens", r.model_context), format("{} tokens", fitting),
+        format("the KV cache has {}; --max-model-len says which length is wanted, "
+               "--kv-cache-memory-bytes gives more",
+               size_text(budget)),
+        "longer requests are refused"};
   }
   sizes.max_model_len = fitting;
   return sizes;

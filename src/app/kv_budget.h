@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "plan/substitution.h"
 
 namespace moestro::app {
 
@@ -32,7 +33,7 @@ struct KvRequest {
 struct KvSizes {
   int64_t kv_bytes = 0;
   int64_t max_model_len = 0;
-  std::string substitution;  // what was changed that the user may have counted on; empty: nothing
+  std::optional<plan::Substitution> substitution;  // a length that the user may have counted on
 };
 
 // Without a size among the flags: what max_num_seqs sequences of full length need, at most

@@ -24,7 +24,7 @@ TEST(KvBudget, EverySequenceIfThatIsLittle) {
   const KvSizes sizes = *size_kv_cache(base());
   EXPECT_EQ(sizes.kv_bytes, 16 * 4096 * 1024);
   EXPECT_EQ(sizes.max_model_len, 4096);
-  EXPECT_EQ(sizes.substitution, "");
+  EXPECT_FALSE(sizes.substitution);
 }
 
 TEST(KvBudget, AtMostTheDefaultAndHalfOfFreeMemory) {
@@ -52,7 +52,8 @@ TEST(KvBudget, LengthGivesWayUnlessAskedFor) {
   const KvSizes sizes = *size_kv_cache(r);
   EXPECT_LE(sizes.kv_bytes, 30 * kGiB);
   EXPECT_EQ(sizes.max_model_len, sizes.kv_bytes / r.page_bytes * r.page_size);
-  EXPECT_THAT(sizes.substitution, testing::HasSubstr("--max-model-len"));
+  ASSERT_TRUE(sizes.substitution);
+  EXPECT_THAT(sizes.substitution->text(), testing::HasSubstr("--max-model-len"));
   r.max_model_len = 64 << 20;
   const auto refused = size_kv_cache(r);
   ASSERT_FALSE(refused.ok());
@@ -67,7 +68,7 @@ TEST(KvBudget, AutoTakesWhatFitsWithoutANote) {
   const KvSizes sizes = *size_kv_cache(r);
   EXPECT_EQ(sizes.kv_bytes, kDefaultKvBytes);
   EXPECT_EQ(sizes.max_model_len, 4 << 20);
-  EXPECT_EQ(sizes.substitution, "");
+  EXPECT_FALSE(sizes.substitution);
 }
 
 TEST(KvBudget, AskedSizesAreTakenAsTheyAre) {

@@ -40,7 +40,7 @@ struct Types {
 };
 
 Result<Types> choose_types(const config::Options& options, const checkpoint::ModelConfig& config,
-                           std::vector<std::string>& substitutions) {
+                           std::vector<plan::Substitution>& substitutions) {
   const std::string& asked = options.model.dtype;
   if (asked == "float16") {
     return unsupported(
@@ -51,10 +51,8 @@ Result<Types> choose_types(const config::Options& options, const checkpoint::Mod
   if (asked == "float32" || (asked == "auto" && config.dtype == DType::kF32))
     types.compute = DType::kF32;
   if (asked == "auto" && config.dtype == DType::kF16) {
-    substitutions.push_back(
-        "--dtype auto: float16 of the checkpoint -> bfloat16, because float16 is not computed "
-        "here; "
-        "--dtype float32 keeps its precision");
+    substitutions.push_back({"the checkpoint's float16", "bfloat16", "float16 is not computed here",
+                             "three bits less precision; --dtype float32 keeps it"});
   }
   const std::string& kv = options.cache.kv_cache_dtype;
   types.kv = kv == "auto" ? types.compute : kv == "float32" ? DType::kF32 : DType::kBF16;
@@ -83,6 +81,7 @@ struct Sizing {
   Types types;
   int num_workers;
   platform::IsaSet isa;
+  const plan::KernelTable* table;
 };
 
 // Spec and plan for one context length. Cheap: headers only.
@@ -111,7 +110,9 @@ Status build_plan(PlannedModel& planned, const Sizing& sizing, int64_t context) 
                               .model_type = planned.model.config.model_type,
                               .compute = sizing.types.compute,
                               .kv_dtype = sizing.types.kv,
-                              .page_size = e.page_size};
+                              .page_size = e.page_size,
+                              .substitutions = planned.substitutions,
+                              .table = sizing.table};
   MOESTRO_ASSIGN(planned.plan, plan::make_plan(*planned.spec, input));
   return {};
 }
@@ -151,7 +152,25 @@ Status check_context(const config::Options& options, int64_t context) {
 
 Status check_isa(const platform::IsaSet asked, const platform::IsaSet here) {
   if (here.contains(asked)) return {};
-  return unsupported(format("--isa: this processor lacks {}", platform::isa_names(asked - here)));
+  return unsupported(format("--isa: the processor lacks {}", platform::isa_names(asked - here)));
+}
+
+bool has_weight_files(const checkpoint::ModelFiles& files) {
+  for (const std::string& name : files.list())
+    if (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) return true;
+  return false;
+}
+
+// What --hardware describes, or this one.
+Status choose_machine(const config::Options& options, PlannedModel& planned) {
+  if (options.tool.hardware) {
+    MOESTRO_ASSIGN(planned.machine, plan::read_machine(*options.tool.hardware));
+    planned.memory = {planned.machine.memory_bytes, planned.machine.memory_bytes};
+  } else {
+    planned.machine = plan::this_machine();
+    planned.memory = read_memory_facts();
+  }
+  return {};
 }
 
 }  // namespace
@@ -166,7 +185,7 @@ Result<std::shared_ptr<const checkpoint::ModelFiles>> open_files(const config::O
   return std::shared_ptr<const checkpoint::ModelFiles>(std::move(files));
 }
 
-Result<OpenModel> open_model(const config::Options& options) {
+Result<OpenModel> open_model(const config::Options& options, bool plan_only) {
   OpenModel model;
   model.is_built_in = options.model.model.empty();
   model.name = model_name(options.model.model);
@@ -182,7 +201,9 @@ Result<OpenModel> open_model(const config::Options& options) {
   MOESTRO_ASSIGN(model.quant, checkpoint::read_quant_config(*model.files, model.config.raw));
   MOESTRO_ASSIGN(model.asked_quantization,
                  checkpoint::resolve_quantization(options.model.quantization, model.quant));
-  if (options.model.load_format == "dummy") {
+  model.config_only =
+      plan_only && options.model.load_format == "auto" && !has_weight_files(*model.files);
+  if (options.model.load_format == "dummy" || model.config_only) {
     model.weights = checkpoint::dummy_weights(model.config, model.quant,
                                               static_cast<uint64_t>(options.model.seed));
   } else {
@@ -191,21 +212,23 @@ Result<OpenModel> open_model(const config::Options& options) {
   return model;
 }
 
-Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds& needs) {
+Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds& needs,
+                                const KernelTimesState* times) {
   PlannedModel planned;
-  MOESTRO_ASSIGN(planned.model, open_model(options));
-  planned.cpu = platform::read_cpu_info();
-  planned.memory = read_memory_facts();
+  MOESTRO_TRY(choose_machine(options, planned));
+  MOESTRO_ASSIGN(planned.model, open_model(options, needs.plan_only));
+  planned.times = times != nullptr ? *times : open_kernel_times(options, planned.machine);
   const checkpoint::ModelConfig& config = planned.model.config;
   MOESTRO_ASSIGN(const Types types, choose_types(options, config, planned.substitutions));
-  const platform::IsaSet here = platform::detect_isa();
+  const platform::IsaSet here = planned.machine.isa;
   platform::IsaSet isa = here;
   if (options.moe.isa != "auto") {
     MOESTRO_ASSIGN(isa, platform::parse_isa(options.moe.isa).with("--isa"));
     MOESTRO_TRY(check_isa(isa, here));
   }
-  const int num_workers = static_cast<int>(options.parallel.threads.value_or(planned.cpu.num_cpus));
-  const Sizing sizing{options, needs, types, num_workers, isa};
+  const int num_workers =
+      static_cast<int>(options.parallel.threads.value_or(planned.machine.cores));
+  const Sizing sizing{options, needs, types, num_workers, isa, &planned.times.table};
 
   const int64_t context =
       config.max_position_embeddings > 0 ? config.max_position_embeddings : kFallbackContext;
@@ -225,7 +248,7 @@ Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds&
   }
   MOESTRO_ASSIGN(const KvSizes sizes, std::move(sized));
   planned.needed_bytes = request.resident_bytes + sizes.kv_bytes;
-  if (!sizes.substitution.empty()) planned.substitutions.push_back(sizes.substitution);
+  if (sizes.substitution) planned.substitutions.push_back(*sizes.substitution);
   if (sizes.max_model_len != length) MOESTRO_TRY(build_plan(planned, sizing, sizes.max_model_len));
 
   planned.engine.kv_cache_bytes = sizes.kv_bytes;
@@ -242,8 +265,10 @@ Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds&
   planned.engine.sampling = planned.plan.sampling;
   const auto& names = options.server.served_model_names;
   planned.engine.model_name = names.empty() ? planned.model.name : names.front();
-  if (options.moe.strict && !planned.substitutions.empty()) {
-    return unsupported(format("--strict: {}", planned.substitutions.front()));
+  if (options.moe.strict && !planned.plan.substitutions.empty()) {
+    const size_t n = planned.plan.substitutions.size();
+    return unsupported(format("--strict: {}{}", planned.plan.substitutions.front().text(),
+                              n == 1 ? "" : format(" (and {} more; explain lists them)", n - 1)));
   }
   return planned;
 }
@@ -289,14 +314,19 @@ std::string plan_summary(const PlannedModel& planned) {
 Result<std::unique_ptr<ModelHost>> ModelHost::start(const config::Options& options,
                                                     const HostNeeds& needs) {
   MOESTRO_ASSIGN(PlannedModel planned, plan_model(options, needs));
-  for (const std::string& substitution : planned.substitutions) log_warning("{}", substitution);
+  auto gang = std::make_unique<platform::Gang>(planned.plan.input.num_workers,
+                                               options.parallel.pin_threads);
+  if (complete_kernel_times(planned.times, *planned.spec, planned.plan.input, *gang)) {
+    const KernelTimesState times = std::move(planned.times);
+    MOESTRO_ASSIGN(planned, plan_model(options, needs, &times));
+  }
+  for (const plan::Substitution& s : planned.plan.substitutions) log_warning("{}", s.text());
   const std::string summary = plan_summary(planned);
   for (const std::string_view line : split(summary, '\n')) log_info("{}", line);
 
   auto host = std::unique_ptr<ModelHost>(new ModelHost(std::move(planned)));
   const Clock::time_point start = Clock::now();
-  host->gang_ = std::make_unique<platform::Gang>(host->planned_.plan.input.num_workers,
-                                                 options.parallel.pin_threads);
+  host->gang_ = std::move(gang);
   std::unique_ptr<models::Model> model;
   {
     // Made-up weights have no size of their own; the plan's is close.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "app/kernel_times.h"
 #include "app/kv_budget.h"
 #include "base/metrics.h"
 #include "checkpoint/model_config.h"
@@ -16,6 +17,7 @@
 #include "config/options.h"
 #include "engine/engine.h"
 #include "models/model_spec.h"
+#include "plan/machine.h"
 #include "plan/plan.h"
 #include "platform/gang.h"
 
@@ -29,10 +31,12 @@ struct OpenModel {
   checkpoint::QuantConfig quant;
   std::string asked_quantization;  // what --quantization comes to, in words; empty: not given
   std::unique_ptr<checkpoint::WeightSource> weights;
+  bool config_only = false;  // no weights in the directory; planned as config.json describes them
 };
 // The model's files alone: the directory that the flags name, or the built-in model.
 Result<std::shared_ptr<const checkpoint::ModelFiles>> open_files(const config::Options& options);
-Result<OpenModel> open_model(const config::Options& options);
+// plan_only: a directory without weight files will do.
+Result<OpenModel> open_model(const config::Options& options, bool plan_only = false);
 
 // What a verb needs beyond the flags.
 struct HostNeeds {
@@ -48,16 +52,19 @@ struct HostNeeds {
 
 struct PlannedModel {
   OpenModel model;
-  platform::CpuInfo cpu;
+  plan::Machine machine;  // the plan is for
+  KernelTimesState times;
   std::unique_ptr<models::ModelSpec> spec;  // kernels filled in
   plan::Plan plan;
   engine::EngineOptions engine;  // sizes; the vocabulary and end tokens too
   MemoryFacts memory;
-  std::vector<std::string> substitutions;  // asked -> got -> because
-  int64_t needed_bytes = 0;                // weights, step memory and KV cache
-  std::string obstacle;                    // why it could not run here; empty: it could
+  std::vector<plan::Substitution> substitutions;  // found here; plan.substitutions has all
+  int64_t needed_bytes = 0;                       // weights, step memory and KV cache
+  std::string obstacle;                           // why it could not run here; empty: it could
 };
-Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds& needs);
+// times: null reads the file that the flags name.
+Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds& needs,
+                                const KernelTimesState* times = nullptr);
 
 // A few lines for the log: model, types, kernels, KV cache, threads.
 std::string plan_summary(const PlannedModel& planned);

@@ -50,6 +50,11 @@ Status check_tools(const CommandLine& line) {
   if (line.verb == Verb::kLogits && (!t.input || !t.output)) {
     return invalid_argument("needs --input FILE.json and --output FILE.safetensors");
   }
+  if (line.is_given("--diff") && t.diff.size() != 2)
+    return invalid_argument(
+        format("--diff takes two command lines, each quoted as one word; {} given", t.diff.size()));
+  if (line.options.moe.kernel_table.empty())
+    return invalid_argument("--kernel-table: measure, none or a file");
   if (line.verb == Verb::kPerplexity && !t.tokens)
     return invalid_argument("needs --tokens FILE.safetensors");
   return {};

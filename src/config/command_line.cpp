@@ -305,6 +305,7 @@ Status Parser::read_config_file(const std::string& path) {
 // "serve --api-key KEY MODEL": the list flag has taken the model. Without a model the demo would be
 // served instead.
 Status Parser::check_swallowed() const {
+  if (line_.is_given("--diff")) return {};  // its two values have the models
   if (!line_.options.model.model.empty() || swallowed_.empty()) return {};
   return invalid_argument(
       format("no model given: {} has taken '{}' as one more of its values; write the model first",

@@ -115,6 +115,18 @@ constexpr Flag kClient[] = {
 };
 
 constexpr Flag kTools[] = {
+    honoured("--hardware", kText, "",
+             "Plan for the machine that this JSON file describes; examples are in models/hardware",
+             MOESTRO_FIELD(tool.hardware))
+        .on(Verb::kExplain)
+        .ours()
+        .common(),
+    honoured("--diff", kWords, "",
+             "Two command lines, each quoted as one word: show only where their plans differ",
+             MOESTRO_FIELD(tool.diff))
+        .on(Verb::kExplain)
+        .ours()
+        .common(),
     honoured("--input", kText, "",
              "JSON file with prompts: a list of id lists, or of objects with ids",
              MOESTRO_FIELD(tool.input))

@@ -21,6 +21,14 @@ constexpr Flag kKernel[] = {
         .ours()
         .on(kEngineVerbs | Verb::kBenchMoe)
         .common(),
+    honoured(
+        "--kernel-table", kText, "measure",
+        "Measured times that choose between kernels: measure takes them at the first start and "
+        "keeps them in ~/.cache/moestro; none leaves the choice to the lists' order; a path "
+        "keeps them there",
+        MOESTRO_FIELD(moe.kernel_table))
+        .ours()
+        .common(),
     honoured("--strict", kPair, "false",
              "Fail where the plan would take something else than what was asked for",
              MOESTRO_FIELD(moe.strict))

@@ -62,8 +62,9 @@ struct ParallelOptions {
 // Which kernels may be chosen, for experts and for everything else.
 struct MoeOptions {
   std::string isa = "auto";  // auto: what the processor has; else a comma list that limits it
-  std::vector<std::string> kernels;  // "op=name", force one kernel of an op
-  bool strict = false;               // a substitution is an error
+  std::vector<std::string> kernels;      // "op=name", force one kernel of an op
+  std::string kernel_table = "measure";  // measured times: measure, none, or the file to keep them
+  bool strict = false;                   // a substitution is an error
 };
 
 // HTTP front end.
@@ -159,6 +160,8 @@ struct BenchOptions {
 
 // logits, perplexity, explain, inspect, quantize.
 struct ToolOptions {
+  std::optional<std::string> hardware;       // explain: a machine description
+  std::vector<std::string> diff;             // explain: two command lines
   std::optional<std::string> input, output;  // logits: prompts in, safetensors out
   std::optional<std::string> tokens;         // perplexity: safetensors file
   std::string tensor_name = "eval.text";

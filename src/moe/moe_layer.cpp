@@ -68,11 +68,11 @@ void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* 
 
   const kernels::LinearOutput gate_out{.weight = &gate_, .y = logits, .y_stride = experts};
   spec_.gate_op.run({.x = x,
-                             .x_stride = x_stride,
-                             .rows = tokens,
-                             .outputs = std::span(&gate_out, 1),
-                             .scratch = scratch},
-                            worker);
+                     .x_stride = x_stride,
+                     .rows = tokens,
+                     .outputs = std::span(&gate_out, 1),
+                     .scratch = scratch},
+                    worker);
   worker.barrier();
 
   const auto [begin, end] = worker.share(tokens);
@@ -89,17 +89,17 @@ void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* 
   spec_.dispatch.count(*dispatch_, tokens, worker);
   const GroupedRows rows = dispatch_->prepare(routed, worker);
   spec_.expert_op.run({.x = rows.x,
-                               .x_stride = rows.x_stride,
-                               .tokens = rows.tokens,
-                               .row_offsets = rows.row_offsets,
-                               .row_token = rows.row_token,
-                               .gate_up = gate_up_,
-                               .down = down_,
-                               .activation = kernels::Activation::kSilu,
-                               .y = rows.y,
-                               .y_stride = rows.y_stride,
-                               .scratch = scratch},
-                              worker);
+                       .x_stride = rows.x_stride,
+                       .tokens = rows.tokens,
+                       .row_offsets = rows.row_offsets,
+                       .row_token = rows.row_token,
+                       .gate_up = gate_up_,
+                       .down = down_,
+                       .activation = kernels::Activation::kSilu,
+                       .y = rows.y,
+                       .y_stride = rows.y_stride,
+                       .scratch = scratch},
+                      worker);
   worker.barrier();
   dispatch_->finalize(routed, ops, out, out_stride, worker);
 }

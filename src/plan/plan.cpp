@@ -4,6 +4,7 @@
 
 #include "base/format.h"
 #include "plan/choose.h"
+#include "plan/hash.h"
 #include "plan/ops.h"
 
 namespace moestro::plan {
@@ -51,14 +52,13 @@ class Chooser final : public models::OpVisitor {
 
   void visit(const OpSite& site, moe::DispatchChoice& dispatch) override {
     PlanEntry entry = entry_of(site, {"dispatch", "", ""});
-    entry.dispatch = dispatch.name;
-    entry.wire = "none, one rank";
+    say_local(entry);
     BucketPlan all;
     all.kernel = dispatch.name;
     all.candidates.push_back({all.kernel, {}});
     for (const std::string_view other : {"allgather", "alltoall", "alltoall_batched"})
       all.candidates.push_back(
-          {std::string(other), "parallel: one rank holds every expert, nothing is exchanged"});
+          {std::string(other), "parallel: one rank has nothing to exchange; not built yet either"});
     entry.buckets.push_back(std::move(all));
     dispatch.counts = finish(std::move(entry), site.layer);
   }
@@ -86,11 +86,16 @@ class Chooser final : public models::OpVisitor {
                 .shape = named.shape};
     if (site.layer >= 0) e.layers.push_back(site.layer);
     if (site.part == "experts") {
-      e.dispatch = "local";
-      e.wire = "none, one rank";
+      say_local(e);
     }
     e.weight_bytes = site.weight_bytes;
     return e;
+  }
+
+  static void say_local(PlanEntry& e) {
+    e.dispatch = "local";
+    e.wire = "none";
+    e.placement = "linear, every expert on rank 0";
   }
 
   std::string_view forced_name(std::string_view op) {
@@ -121,7 +126,10 @@ class Chooser final : public models::OpVisitor {
       bucket.kernel = kernel->name;
       append(entry.buckets, std::move(bucket));
     }
-    plan_.scratch_bytes = std::max(plan_.scratch_bytes, op.scratch_bytes(plan_.input.num_workers));
+    entry.scratch_bytes = op.scratch_bytes(plan_.input.num_workers);
+    plan_.scratch_bytes = std::max(plan_.scratch_bytes, entry.scratch_bytes);
+    for (const std::string& text : site.substitutions)
+      add_substitution(plan_.substitutions, parse_substitution(text));
     op.counts = finish(std::move(entry), site.layer);
   }
 
@@ -173,18 +181,6 @@ class Chooser final : public models::OpVisitor {
   Status status_;
 };
 
-uint64_t fnv1a(std::string_view text) {
-  uint64_t h = 0xcbf29ce484222325u;
-  for (const char c : text) h = (h ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  return h;
-}
-
-std::string hex(uint64_t v) {
-  std::string s(16, '0');
-  for (size_t i = 16; i-- > 0; v >>= 4) s[i] = "0123456789abcdef"[v & 15];
-  return s;
-}
-
 }  // namespace
 
 std::string tokens_text(const BucketPlan& b) {
@@ -211,6 +207,7 @@ Result<Plan> make_plan(models::ModelSpec& spec, const PlanInput& input) {
   Plan plan;
   plan.input = input;
   plan.limits = spec.limits();
+  plan.substitutions = input.substitutions;
   std::vector<std::pair<std::string, std::string>> forced;
   for (const std::string& f : input.forced_kernels) {
     const size_t eq = f.find('=');

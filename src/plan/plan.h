@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "kernels/op_counts.h"
 #include "models/model_spec.h"
+#include "plan/substitution.h"
 #include "platform/cpu_features.h"
 
 namespace moestro::plan {
@@ -27,8 +28,9 @@ struct PlanInput {
   std::string model_type;
   DType compute = DType::kBF16, kv_dtype = DType::kBF16;
   int32_t page_size = 64;
-  const KernelTable* table = nullptr;  // measured times; null: the order of the lists decides.
-                                       // Used by make_plan only.
+  std::vector<Substitution> substitutions;  // found before planning: types, lengths
+  const KernelTable* table = nullptr;       // measured times; null: the order of the lists decides.
+                                            // Used by make_plan only.
 };
 
 // A kernel that was looked at. why_not empty: it was chosen. Else "class: reason"; classes are isa,
@@ -55,9 +57,10 @@ struct PlanEntry {
   std::string scheme, weights, activations;  // "" when the op has no weight
   std::string layout;                        // "panel32-int8"
   std::string shape;                         // in words: "n 6144, k 2048"
-  std::string dispatch, wire;                // experts and dispatch only
+  std::string dispatch, wire, placement;     // experts and dispatch only
   std::vector<BucketPlan> buckets;           // ascending; neighbours differ in something
-  int64_t weight_bytes = 0;                  // of all layers together
+  int64_t weight_bytes = 0;                  // resident, of all layers together
+  int64_t scratch_bytes = 0;                 // transient: of one call, shared by all places
 
   const BucketPlan* bucket_of(int32_t tokens) const;  // null: never that many
   // The distinct kernels, in the order of their buckets: "a, b".
@@ -77,6 +80,7 @@ struct Plan {
   models::ModelLimits limits;
   std::vector<PlanEntry> entries;
   std::vector<PlaceCounts> counts;
+  std::vector<Substitution> substitutions;          // the input's and those of the modules
   kernels::RowOpsChoice sampling;                   // for the engine
   int64_t weight_bytes = 0;                         // packed, resident
   int64_t activation_bytes = 0, scratch_bytes = 0;  // of a step
@@ -88,8 +92,9 @@ struct Plan {
 Result<Plan> make_plan(models::ModelSpec& spec, const PlanInput& input);
 
 json::object to_json(const Plan& plan);
-// For people: one table, the losers with reasons when verbose.
-std::string to_text(const Plan& plan, bool verbose);
+// For people, at most 100 columns: what runs in each kind of layer, then every kernel that does not
+// and why.
+std::string to_text(const Plan& plan);
 std::string layer_ranges(const std::vector<int32_t>& layers);  // "0-2, 5"
 
 }  // namespace moestro::plan

@@ -1,4 +1,4 @@
-// The plan as JSON and as text.
+// The plan as text for people.
 #include <algorithm>
 
 #include "base/format.h"
@@ -8,70 +8,102 @@
 namespace moestro::plan {
 namespace {
 
-json::object entry_json(const PlanEntry& e) {
-  json::object o;
-  o["part"] = e.part;
-  o["name"] = e.name;
-  o["op"] = e.op;
-  o["layers"] = layer_ranges(e.layers);
-  o["num_layers"] = static_cast<int64_t>(e.layers.size());
-  o["shape"] = e.shape;
-  if (!e.scheme.empty()) {
-    o["scheme"] = e.scheme;
-    o["weights"] = e.weights;
-    o["activations"] = e.activations;
-  }
-  if (!e.layout.empty()) o["layout"] = e.layout;
-  if (!e.dispatch.empty()) {
-    o["dispatch"] = e.dispatch;
-    o["wire"] = e.wire;
-  }
-  o["kernel"] = e.kernels_text();
-  o["weight_bytes"] = e.weight_bytes;
-  json::array buckets;
+std::string bytes_text(int64_t bytes) { return human_bytes(static_cast<uint64_t>(bytes)); }
+
+std::string cell(std::string_view text, size_t width) {
+  std::string s(text);
+  s.append(std::max(width, s.size() + 1) - s.size(), ' ');
+  return s;
+}
+
+void append_line(std::string& out, std::string line) {
+  line.erase(line.find_last_not_of(' ') + 1);
+  out += line + "\n";
+}
+
+// "3-77"; "all 78" would hide which.
+std::string layers_text(const PlanEntry& e) {
+  if (e.layers.empty()) return {};
+  return format("layer{} {}", e.layers.size() == 1 ? "" : "s", layer_ranges(e.layers));
+}
+
+std::string format_text(const PlanEntry& e) {
+  if (e.layout.empty()) return {};
+  if (e.activations.empty()) return e.layout;
+  return format("{}, {}", e.layout, e.activations);
+}
+
+constexpr size_t kName = 44, kTokens = 13, kKernel = 30;
+
+void append_entry(std::string& out, const PlanEntry& e, bool with_layers) {
+  std::string name = e.name;
+  if (with_layers && !e.layers.empty()) name += format(" ({})", layers_text(e));
+  std::string facts = format_text(e);
+  if (e.weight_bytes > 0) facts += format(" · {}", bytes_text(e.weight_bytes));
+  append_line(out, facts.empty() ? "  " + name : "  " + cell(name, kName) + facts);
   for (const BucketPlan& b : e.buckets) {
-    json::array rejected;
-    double us = 0;
-    for (const Candidate& c : b.candidates) {
-      if (c.why_not.empty()) {
-        us = c.us;
-        continue;
-      }
-      json::object loser{{"kernel", c.kernel}, {"class", c.reason_class()}, {"why_not", c.why_not}};
-      if (c.us > 0) loser["us"] = c.us;
-      rejected.push_back(std::move(loser));
-    }
-    json::object bucket{{"tokens", tokens_text(b)}, {"kernel", b.kernel}};
-    if (us > 0) bucket["us"] = us;
-    bucket["rejected"] = std::move(rejected);
-    buckets.push_back(std::move(bucket));
+    std::string time;
+    for (const Candidate& c : b.candidates)
+      if (c.why_not.empty() && c.us > 0) time = format("measured: {:.1f} us", c.us);
+    append_line(out, "      " + cell(tokens_text(b), kTokens) + cell(b.kernel, kKernel) + time);
   }
-  o["buckets"] = std::move(buckets);
-  return o;
+  if (e.part != "experts") return;
+  append_line(out, format("      scheme {} ({})", e.scheme, e.weights));
+  append_line(out, format("      dispatch {}, on the wire {}, placement {}", e.dispatch, e.wire,
+                          e.placement));
+  append_line(out, format("      resident {}, transient {} of scratch", bytes_text(e.weight_bytes),
+                          bytes_text(e.scratch_bytes)));
 }
 
-std::string pad(std::string text, size_t width) {
-  if (text.size() < width) text.append(width - text.size(), ' ');
-  return text;
+std::string part_title(std::string_view part) {
+  if (part == "shared expert")
+    return "shared expert (all workers, after the experts; added to their sum)";
+  if (part == "rows") return "row operations";
+  return std::string(part);
 }
 
-struct Row {
-  std::string cells[6];
+// Places whose candidates fared alike say it once.
+struct Losers {
+  const PlanEntry* entry;
+  const BucketPlan* bucket;
+  std::vector<std::string> places;
 };
 
-void append_table(std::string& out, const std::vector<Row>& rows) {
-  size_t width[6] = {};
-  for (const Row& r : rows)
-    for (size_t i = 0; i < 6; ++i) width[i] = std::max(width[i], r.cells[i].size());
-  for (size_t n = 0; n < rows.size(); ++n) {
-    std::string line = "  ";
-    for (size_t i = 0; i < 6; ++i) line += pad(rows[n].cells[i], width[i] + 2);
-    line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
-    if (n == 0) {
-      size_t total = 10;
-      for (const size_t w : width) total += w;
-      out += "  " + std::string(total, '-') + "\n";
+bool fared_alike(const BucketPlan& a, const BucketPlan& b) {
+  const auto same = [](const Candidate& x, const Candidate& y) {
+    return x.kernel == y.kernel && x.why_not == y.why_not;
+  };
+  return a.first == b.first && a.last == b.last &&
+         std::equal(a.candidates.begin(), a.candidates.end(), b.candidates.begin(),
+                    b.candidates.end(), same);
+}
+
+std::vector<Losers> losers_of(const Plan& plan) {
+  std::vector<Losers> all;
+  for (const PlanEntry& e : plan.entries)
+    for (const BucketPlan& b : e.buckets) {
+      if (b.candidates.size() < 2) continue;
+      const auto known = std::find_if(all.begin(), all.end(),
+                                      [&](const Losers& l) { return fared_alike(*l.bucket, b); });
+      if (known == all.end())
+        all.push_back({&e, &b, {e.part}});
+      else if (std::find(known->places.begin(), known->places.end(), e.part) == known->places.end())
+        known->places.push_back(e.part);
+    }
+  return all;
+}
+
+void append_losers(std::string& out, const Plan& plan) {
+  for (const Losers& l : losers_of(plan)) {
+    std::string places;
+    for (const std::string& p : l.places) places += format("{}{}", places.empty() ? "" : ", ", p);
+    const std::string tokens =
+        tokens_text(*l.bucket) == "all" ? "" : format(", {} tokens", tokens_text(*l.bucket));
+    append_line(out, format("  {} ({}{})", l.bucket->kernel, places, tokens));
+    for (size_t i = 0; i < l.bucket->candidates.size(); ++i) {
+      const Candidate& c = l.bucket->candidates[i];
+      if (c.why_not.empty()) continue;
+      append_line(out, "      not " + cell(c.kernel, kKernel) + c.why_not);
     }
   }
 }
@@ -90,53 +122,36 @@ std::string layer_ranges(const std::vector<int32_t>& layers) {
   return text;
 }
 
-json::object to_json(const Plan& plan) {
-  json::object o;
-  if (!plan.id.empty()) o["plan_id"] = plan.id;
-  o["model_type"] = plan.input.model_type;
-  o["compute_dtype"] = torch_name(plan.input.compute);
-  o["kv_cache_dtype"] = torch_name(plan.input.kv_dtype);
-  o["isa"] = platform::isa_names(plan.input.isa);
-  o["workers"] = plan.input.num_workers;
-  o["page_size"] = plan.input.page_size;
-  o["max_num_batched_tokens"] = plan.limits.max_tokens;
-  o["max_model_len"] = plan.limits.max_context;
-  o["bytes"] = json::object{{"weights", plan.weight_bytes},
-                            {"activations", plan.activation_bytes},
-                            {"scratch", plan.scratch_bytes},
-                            {"kv_per_token", plan.kv_bytes_per_token}};
-  json::array layers;
-  for (const PlanEntry& e : plan.entries) layers.push_back(entry_json(e));
-  o["ops"] = std::move(layers);
-  return o;
-}
-
-std::string to_text(const Plan& plan, bool verbose) {
+std::string to_text(const Plan& plan) {
   std::string out =
-      format("Plan {} for {}: compute {}, KV cache {}, {} worker{}, {}\n\n", plan.id,
+      format("Plan {}: {}, computed in {}, KV cache in {}, {} worker{}\n", plan.id,
              plan.input.model_type, torch_name(plan.input.compute), torch_name(plan.input.kv_dtype),
-             plan.input.num_workers, plan.input.num_workers == 1 ? "" : "s",
-             platform::isa_names(plan.input.isa));
-  std::vector<Row> rows{{{"part", "layers", "what", "scheme", "layout", "kernel"}}};
+             plan.input.num_workers, plan.input.num_workers == 1 ? "" : "s");
+  std::vector<std::string_view> parts;
   for (const PlanEntry& e : plan.entries)
-    rows.push_back({{e.part, layer_ranges(e.layers), e.name, e.scheme.empty() ? "-" : e.scheme,
-                     e.layout, e.kernels_text()}});
-  append_table(out, rows);
-  out += format("\n  resident weights {}, KV cache {} a token, step memory {} + scratch {}\n",
-                human_bytes(static_cast<uint64_t>(plan.weight_bytes)),
-                human_bytes(static_cast<uint64_t>(plan.kv_bytes_per_token)),
-                human_bytes(static_cast<uint64_t>(plan.activation_bytes)),
-                human_bytes(static_cast<uint64_t>(plan.scratch_bytes)));
-  if (!verbose) return out;
-  out += "\nWhat was not chosen, and why\n";
-  for (const PlanEntry& e : plan.entries) {
-    for (const BucketPlan& b : e.buckets) {
-      out += format("  {} / {} ({}, {}), {} tokens: {}\n", e.part, e.name, e.op,
-                    e.shape.empty() ? "rows" : e.shape, tokens_text(b), b.kernel);
-      for (const Candidate& c : b.candidates)
-        if (!c.why_not.empty()) out += format("      not {}: {}\n", c.kernel, c.why_not);
+    if (std::find(parts.begin(), parts.end(), e.part) == parts.end()) parts.push_back(e.part);
+  for (const std::string_view part : parts) {
+    if (part == "dispatch") continue;  // said with the experts
+    const PlanEntry* first = nullptr;
+    bool alike = true;
+    for (const PlanEntry& e : plan.entries) {
+      if (e.part != part) continue;
+      if (first == nullptr) first = &e;
+      alike = alike && e.layers == first->layers;
     }
+    out += "\n" + part_title(part);
+    if (alike && !first->layers.empty()) out += ", " + layers_text(*first);
+    out += "\n";
+    for (const PlanEntry& e : plan.entries)
+      if (e.part == part) append_entry(out, e, !alike);
   }
+  out += format(
+      "\nResident: {} of weights. KV cache: {} a token.\nTransient: {} of step memory, {} of "
+      "scratch.\n",
+      bytes_text(plan.weight_bytes), bytes_text(plan.kv_bytes_per_token),
+      bytes_text(plan.activation_bytes), bytes_text(plan.scratch_bytes));
+  out += "\nWhat was not chosen, and why\n";
+  append_losers(out, plan);
   return out;
 }
 

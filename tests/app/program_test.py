@@ -145,7 +145,51 @@ class Plan(Case):
         plan = self.json_line("explain", *FAST, "--isa", "baseline")
         self.assertEqual(plan["isa"], "baseline")
         for op in plan["ops"]:
-            self.assertIn("ref", op["kernel"], op)
+            if op["op"] != "dispatch":
+                self.assertIn("ref", op["kernel"], op)
+
+    def test_config_alone_is_enough(self):
+        start = time.time()
+        text = self.ok("explain", ROOT / "models/shapes/GLM-5")
+        self.assertIn("config.json only", text)
+        self.assertLess(time.time() - start, 30)  # two seconds on a quiet machine
+        for line in text.splitlines():
+            self.assertLessEqual(len(line), 110, line)
+        self.fails(1, "safetensors", "complete", ROOT / "models/shapes/GLM-5", "--prompt-ids", "1")
+
+    def test_another_machine(self):
+        machines = ROOT / "models/hardware"
+        plan = self.json_line("explain", "--hardware", machines / "amx-32-cores.json")
+        self.assertEqual(plan["workers"], 32)
+        self.assertIn("expert_mlp_int8_amx", [op["kernel"] for op in plan["ops"]])
+        self.assertIn("described machine", plan["times"])
+        node = self.json_line("explain", *FAST, "--hardware", machines / "h100-node.json")
+        self.assertIn("moe_layer_int8_sm90", node["gpus"][0])
+        with tempfile.TemporaryDirectory() as folder:
+            broken = pathlib.Path(folder) / "m.json"
+            broken.write_text('{"name": "x", "cpu": {"name": "y", "isa": ["avx2"], "cores": "two"}}')
+            self.fails(2, "cpu.cores", "explain", "--hardware", broken)
+
+    def test_difference_of_two_command_lines(self):
+        a = f"moestro serve --hardware '{ROOT}/models/hardware/amx-2-cores.json' --max-num-seqs 3"
+        b = f"--hardware {ROOT}/models/hardware/avx2-desktop.json --max-num-seqs 3"
+        diff = self.json_line("explain", "--diff", a, b)
+        kernels = {d["what"]: d for d in diff["differences"] if d["what"].endswith("kernel")}
+        self.assertTrue(any("isa: needs" in d["why"] for d in kernels.values()), kernels)
+        self.assertNotIn("sequences at once", [d["what"] for d in diff["differences"]])
+        self.assertIn("B cannot take", self.ok("explain", "--diff", a, b))
+        self.assertIn("the same", self.ok("explain", "--diff", a, a))
+        self.fails(2, "not closed", "explain", "--diff", "'a", "b")
+        self.fails(2, "two command lines", "explain", "--diff", a)
+
+    def test_damaged_kernel_table_is_a_warning(self):
+        with tempfile.TemporaryDirectory() as folder:
+            table = pathlib.Path(folder) / "times.json"
+            table.write_text("{")
+            self.assertIn("delete the file", self.json_line("explain", *FAST, "--kernel-table", table)["times"])
+            result = run("complete", "--prompt", "A", "--max-tokens", "1", *FAST, "--kernel-table", table)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn(str(table), result.stderr)
 
     def test_forced_kernel_that_does_not_exist(self):
         self.fails(1, "linear", "explain", "--kernel", "linear=nonsense")
@@ -330,7 +374,18 @@ class Serve(Case):
         body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
         answer = json.loads(server.request("/v1/chat/completions", body).read())
         self.assertTrue(answer["choices"][0]["message"]["content"])
-        self.assertEqual(json.loads(server.request("/v1/plan").read())["model_type"], "glm_moe_dsa")
+        plan = json.loads(server.request("/v1/plan").read())
+        self.assertEqual(plan["model_type"], "glm_moe_dsa")
+        self.assertEqual(plan["mismatches"], [])
+        experts = [e for e in plan["ranks"][0]["layers"] if e["part"] == "experts"]
+        self.assertTrue(experts)
+        for layer in plan["ranks"][0]["layers"]:
+            self.assertGreaterEqual(layer["executed"], 4, layer)
+        for ran in experts[0]["ran"]:
+            self.assertEqual(ran["kernel"], experts[0]["kernel"])
+        metrics = server.request("/metrics").read().decode()
+        self.assertIn("moestro_plan_mismatches 0", metrics)
+        self.assertRegex(metrics, r'moestro_kernel_executions_total{op="expert_mlp",part="experts",[^}]*} [1-9]')
         server.process.terminate()
         out, log = server.process.communicate(timeout=60)
         self.assertEqual(server.process.returncode, 0, log)

@@ -123,7 +123,7 @@ TEST_F(PlanTest, IdFollowsTheContent) {
 
 TEST_F(PlanTest, PrintsNameEveryKernel) {
   const plan::Plan p = make({.isa = platform::detect_isa()}).value();
-  const std::string text = plan::to_text(p, true), dump = json::dump(plan::to_json(p));
+  const std::string text = plan::to_text(p), dump = json::dump(plan::to_json(p));
   for (const plan::PlanEntry& e : p.entries) {
     EXPECT_THAT(text, HasSubstr(e.kernels_text()));
     EXPECT_THAT(dump, HasSubstr(e.kernels_text()));

@@ -55,16 +55,16 @@ void DsaIndexer::rotate_queries(StepContext& c, float* queries) const {
 void DsaIndexer::select(StepContext& c, const kernels::LayerKv& kv, const float* queries,
                         const float* weights, SparseSelection& selection) const {
   spec_.op.run({.step = &c.step,
-                        .q = queries,
-                        .weights = weights,
-                        .keys = kv.index,
-                        .heads = spec_.heads,
-                        .dim = spec_.dim,
-                        .topk = spec_.topk,
-                        .selected = selection.selected,
-                        .num_selected = selection.num_selected,
-                        .scratch = c.scratch},
-                       c.worker);
+                .q = queries,
+                .weights = weights,
+                .keys = kv.index,
+                .heads = spec_.heads,
+                .dim = spec_.dim,
+                .topk = spec_.topk,
+                .selected = selection.selected,
+                .num_selected = selection.num_selected,
+                .scratch = c.scratch},
+               c.worker);
 }
 
 }  // namespace moestro::layers

@@ -118,20 +118,20 @@ void Gqa::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, fl
   prepare(c, a);
   cache_rows(c, kv, a);
   spec_.attention.run({.step = &c.step,
-                               .q = a.q,
-                               .q_stride = q_width,
-                               .key = kv.key,
-                               .value = kv.value,
-                               .heads = spec_.heads,
-                               .kv_heads = spec_.kv_heads,
-                               .head_dim = spec_.head_dim,
-                               .v_head_dim = spec_.head_dim,
-                               .scale = spec_.scale,
-                               .window = spec_.window,
-                               .sinks = nullptr,
-                               .out = a.out,
-                               .scratch = c.scratch},
-                              c.worker);
+                       .q = a.q,
+                       .q_stride = q_width,
+                       .key = kv.key,
+                       .value = kv.value,
+                       .heads = spec_.heads,
+                       .kv_heads = spec_.kv_heads,
+                       .head_dim = spec_.head_dim,
+                       .v_head_dim = spec_.head_dim,
+                       .scale = spec_.scale,
+                       .window = spec_.window,
+                       .sinks = nullptr,
+                       .out = a.out,
+                       .scratch = c.scratch},
+                      c.worker);
   c.worker.barrier();
   output_.forward(c, a.out, q_width, tokens, {{x, spec_.hidden}}, true);
 }

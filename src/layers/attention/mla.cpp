@@ -217,44 +217,44 @@ void Mla::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, fl
   project_query(c, a);
   rotate_query(c, a);
   spec_.absorb_key.run({.x = a.q,
-                                .x_row_stride = heads * q_width,
-                                .x_head_stride = q_width,
-                                .y = a.q_full,
-                                .y_row_stride = heads * full_width,
-                                .y_head_stride = full_width,
-                                .rows = tokens,
-                                .weights = key_heads_,
-                                .scratch = c.scratch},
-                               c.worker);
+                        .x_row_stride = heads * q_width,
+                        .x_head_stride = q_width,
+                        .y = a.q_full,
+                        .y_row_stride = heads * full_width,
+                        .y_head_stride = full_width,
+                        .rows = tokens,
+                        .weights = key_heads_,
+                        .scratch = c.scratch},
+                       c.worker);
   c.worker.barrier();
   if (indexer_) {
     indexer_->select(c, kv, a.index_q, a.index_w, selection);
     c.worker.barrier();
   }
   spec_.attention.run({.step = &c.step,
-                               .q = a.q_full,
-                               .kv = kv.key,
-                               .heads = spec_.heads,
-                               .latent = spec_.latent,
-                               .rope = spec_.rope,
-                               .scale = spec_.scale,
-                               .selected = spec_.sparse ? selection.selected : nullptr,
-                               .num_selected = spec_.sparse ? selection.num_selected : nullptr,
-                               .max_selected = selection.max_selected,
-                               .out = a.latent_out,
-                               .scratch = c.scratch},
-                              c.worker);
+                       .q = a.q_full,
+                       .kv = kv.key,
+                       .heads = spec_.heads,
+                       .latent = spec_.latent,
+                       .rope = spec_.rope,
+                       .scale = spec_.scale,
+                       .selected = spec_.sparse ? selection.selected : nullptr,
+                       .num_selected = spec_.sparse ? selection.num_selected : nullptr,
+                       .max_selected = selection.max_selected,
+                       .out = a.latent_out,
+                       .scratch = c.scratch},
+                      c.worker);
   c.worker.barrier();
   spec_.absorb_value.run({.x = a.latent_out,
-                                  .x_row_stride = heads * spec_.latent,
-                                  .x_head_stride = spec_.latent,
-                                  .y = a.v_out,
-                                  .y_row_stride = heads * spec_.v_dim,
-                                  .y_head_stride = spec_.v_dim,
-                                  .rows = tokens,
-                                  .weights = value_heads_,
-                                  .scratch = c.scratch},
-                                 c.worker);
+                          .x_row_stride = heads * spec_.latent,
+                          .x_head_stride = spec_.latent,
+                          .y = a.v_out,
+                          .y_row_stride = heads * spec_.v_dim,
+                          .y_head_stride = spec_.v_dim,
+                          .rows = tokens,
+                          .weights = value_heads_,
+                          .scratch = c.scratch},
+                         c.worker);
   c.worker.barrier();
   output_.forward(c, a.v_out, heads * spec_.v_dim, tokens, {{x, spec_.hidden}}, true);
 }

@@ -1,0 +1,250 @@
+#include "app/explain_text.h"
+
+#include <algorithm>
+#include <span>
+
+#include "base/format.h"
+#include "base/strings.h"
+#include "config/help.h"
+#include "kernels/cuda/lists.h"
+#include "plan/measure.h"
+
+namespace moestro::app {
+namespace {
+
+constexpr size_t kColumns = 100, kLabel = 10;
+
+std::string join(const std::vector<std::string>& words, std::string_view separator) {
+  std::string text;
+  for (const std::string& w : words) text += format("{}{}", text.empty() ? "" : separator, w);
+  return text;
+}
+
+void add_once(std::vector<std::string>& list, std::string text) {
+  if (std::find(list.begin(), list.end(), text) == list.end()) list.push_back(std::move(text));
+}
+
+// Long values (JSON) are cut; --json has them whole.
+std::string flag_text(const config::CommandLine& line) {
+  constexpr size_t kLongest = 80;
+  std::vector<std::string> flags;
+  for (const json::value& v : config::asked_flags(line)) {
+    std::string flag(json::view(v.get_string()));
+    if (flag.size() > kLongest) flag = repair_utf8(flag.substr(0, kLongest)) + "…";
+    flags.push_back(std::move(flag));
+  }
+  return flags.empty() ? "nothing asked for: defaults, and what the checkpoint says"
+                       : join(flags, ", ");
+}
+
+std::string config_text(const checkpoint::ModelConfig& c) {
+  std::string text =
+      format("{}: {} layers of hidden size {}", c.model_type, c.num_layers, c.hidden_size);
+  if (c.num_experts > 0) {
+    std::vector<int32_t> moe;
+    for (size_t l = 0; l < c.moe_layer.size(); ++l)
+      if (c.moe_layer[l]) moe.push_back(static_cast<int32_t>(l));
+    text += format("; layers {} have {} experts of {}, {} a token", plan::layer_ranges(moe),
+                   c.num_experts, c.moe_intermediate_size, c.num_experts_per_tok);
+    if (c.num_shared_experts > 0)
+      text += format(", and {} shared one{} of {}", c.num_shared_experts,
+                     c.num_shared_experts == 1 ? "" : "s", c.shared_expert_intermediate_size);
+  } else {
+    text += ", no experts";
+  }
+  if (c.uses_mla())
+    text += format("; latent attention, {} heads, latent {}", c.num_heads, c.kv_lora_rank);
+  else
+    text += format("; attention with {} heads, {} of keys and values", c.num_heads, c.num_kv_heads);
+  if (c.uses_dsa()) text += format(", sparse beyond {} positions (DSA)", c.index_topk);
+  return text;
+}
+
+std::string scheme_text(const PlannedModel& planned) {
+  const checkpoint::QuantConfig& q = planned.model.quant;
+  std::string text;
+  if (q.method == checkpoint::QuantMethodName::kNone) {
+    text = format("no quantization_config: {} weights", torch_name(planned.model.config.dtype));
+  } else {
+    std::vector<std::string> groups;
+    for (const checkpoint::QuantGroup& g : q.groups) add_once(groups, checkpoint::describe(g));
+    text = format("{} says {}: {}", q.config_key, q.method_text, join(groups, "; "));
+    if (!q.ignore.empty())
+      text += format("; {} module{} left out", q.ignore.size(),
+                     q.ignore.size() == 1 ? "" : "s or patterns");
+  }
+  return text + "; " +
+         (planned.model.asked_quantization.empty() ? std::string("no -q: the checkpoint decides")
+                                                   : planned.model.asked_quantization);
+}
+
+// "int8_w8a8 reads attention, experts; w16a16 reads router"
+std::string method_text(const plan::Plan& p) {
+  std::vector<std::pair<std::string, std::vector<std::string>>> methods;
+  for (const plan::PlanEntry& e : p.entries) {
+    if (e.scheme.empty()) continue;
+    auto at = std::find_if(methods.begin(), methods.end(),
+                           [&](const auto& m) { return m.first == e.scheme; });
+    if (at == methods.end()) at = methods.insert(at, {e.scheme, {}});
+    add_once(at->second, e.part);
+  }
+  std::vector<std::string> texts;
+  for (const auto& [method, parts] : methods)
+    texts.push_back(format("{} for {}", method, join(parts, ", ")));
+  return join(texts, "; ") + " (by the tensors in the headers)";
+}
+
+std::string layout_text(const plan::Plan& p) {
+  std::vector<std::string> texts;
+  for (const plan::PlanEntry& e : p.entries) {
+    if (e.scheme.empty()) continue;
+    add_once(texts,
+             format("{} ({}) → {}, activations {}", e.scheme, e.weights, e.layout, e.activations));
+  }
+  return join(texts, "; ");
+}
+
+// "the fastest measured: expert_mlp → a; first of its list that can run: linear → b, gqa → c"
+std::string kernel_text(const plan::Plan& p) {
+  std::vector<std::string> forced, measured, by_order;
+  for (const plan::PlanEntry& e : p.entries) {
+    if (e.part != "experts" && e.part != "attention" && e.part != "dense mlp") continue;
+    for (const plan::BucketPlan& b : e.buckets) {
+      std::vector<std::string>* list = &by_order;
+      for (const plan::Candidate& c : b.candidates) {
+        if (c.reason_class() == "flag") list = &forced;
+        if (c.why_not.empty() && c.us > 0) list = &measured;
+      }
+      add_once(*list, format("{} → {}", e.op, b.kernel));
+    }
+  }
+  std::vector<std::string> texts;
+  if (!forced.empty()) texts.push_back("as --kernel asks: " + join(forced, ", "));
+  if (!measured.empty()) texts.push_back("the fastest measured: " + join(measured, ", "));
+  if (!by_order.empty()) texts.push_back("first of its list that can run: " + join(by_order, ", "));
+  return join(texts, "; ");
+}
+
+std::string dispatch_text(const PlannedModel& planned) {
+  const checkpoint::ModelConfig& c = planned.model.config;
+  for (const plan::PlanEntry& e : planned.plan.entries) {
+    if (e.part != "experts") continue;
+    std::string text = format(
+        "{}, since one rank holds all {} experts: rows are sorted by expert, nothing goes over a "
+        "wire",
+        e.dispatch, c.num_experts);
+    if (c.num_shared_experts > 0) text += "; the shared expert runs after them on the same threads";
+    return text;
+  }
+  return "none: no layer has experts";
+}
+
+}  // namespace
+
+std::vector<ChainStep> decision_chain(const config::CommandLine& line,
+                                      const PlannedModel& planned) {
+  return {{"flag", flag_text(line)},
+          {"config", config_text(planned.model.config)},
+          {"scheme", scheme_text(planned)},
+          {"method", method_text(planned.plan)},
+          {"layout", layout_text(planned.plan)},
+          {"kernel", kernel_text(planned.plan)},
+          {"dispatch", dispatch_text(planned)}};
+}
+
+namespace {
+
+// The device kernels for experts of that packed layout; none: no scheme of theirs.
+std::span<const kernels::cuda::MoeLayerKernel> device_kernels(std::string_view layout) {
+  if (layout == "panel32-int8") return kernels::cuda::moe_layer_kernels_int8();
+  if (layout == "panel32-fp8") return kernels::cuda::moe_layer_kernels_fp8();
+  if (layout == "panel32-bf16") return kernels::cuda::moe_layer_kernels_bf16();
+  return {};
+}
+
+std::string gpu_note(const plan::Gpu& gpu, const kernels::cuda::MoeLayerKernel& kernel,
+                     const PlannedModel& planned) {
+  const checkpoint::ModelConfig& c = planned.model.config;
+  const kernels::cuda::DeviceMoeShape shape{
+      .max_tokens = planned.plan.limits.max_tokens,
+      .experts = c.num_experts,
+      .top_k = c.num_experts_per_tok,
+      .hidden = c.hidden_size,
+      .intermediate = c.moe_intermediate_size,
+      .router = {.n_group = c.n_group, .topk_group = c.topk_group}};
+  if (gpu.compute_major != kernel.needs.compute_major ||
+      gpu.compute_minor != kernel.needs.compute_minor)
+    return format("isa: {} needs compute {}.{}", kernel.name, kernel.needs.compute_major,
+                  kernel.needs.compute_minor);
+  if (gpu.shared_bytes < kernel.needs.shared_bytes)
+    return format("isa: {} needs {} KiB of shared memory a block", kernel.name,
+                  kernel.needs.shared_bytes >> 10);
+  if (const Status fits = kernel.supports(shape); !fits.ok())
+    return format("shape: {}", fits.message());
+  return format("{} could run these experts, but no model runs on a GPU so far", kernel.name);
+}
+
+}  // namespace
+
+std::vector<std::string> gpu_notes(const PlannedModel& planned) {
+  const plan::PlanEntry* experts = nullptr;
+  for (const plan::PlanEntry& e : planned.plan.entries)
+    if (e.part == "experts") experts = &e;
+  std::vector<std::string> notes;
+  for (const plan::Gpu& gpu : planned.machine.gpus) {
+    std::string why = "no layer has experts";
+    if (experts != nullptr) {
+      const auto list = device_kernels(experts->layout);
+      why = list.empty() ? format("scheme: no device kernel takes {} weights", experts->weights)
+                         : gpu_note(gpu, list.front(), planned);
+    }
+    const auto same = static_cast<int>(
+        std::count_if(planned.machine.gpus.begin(), planned.machine.gpus.end(),
+                      [&](const plan::Gpu& other) { return other.name == gpu.name; }));
+    add_once(notes, format("{} x {} ({} each): not used; {}", same, gpu.name,
+                           human_bytes(static_cast<uint64_t>(gpu.memory_bytes)), why));
+  }
+  return notes;
+}
+
+std::string times_text(const PlannedModel& planned) {
+  const KernelTimesState& times = planned.times;
+  if (!times.why_not.empty())
+    return format("not measured ({}): the order of the kernel lists decides", times.why_not);
+  plan::PlanInput input = planned.plan.input;
+  const int missing = plan::count_unmeasured(*planned.spec, input, times.table);
+  if (missing > 0)
+    return format(
+        "{} shapes are not measured yet: there the order of the kernel lists decides; the "
+        "first serve measures them",
+        missing);
+  bool any = false;
+  for (const plan::PlanEntry& e : planned.plan.entries)
+    for (const plan::BucketPlan& b : e.buckets)
+      for (const plan::Candidate& c : b.candidates) any = any || c.us > 0;
+  return any ? format("measured on this machine, kept in {}", times.path)
+             : std::string("one fast kernel a place, so nothing to measure: the order decides");
+}
+
+std::string labelled(std::string_view label, std::string_view text) {
+  std::string out(label);
+  out.append(std::max(kLabel, label.size() + 1) - label.size(), ' ');
+  size_t column = std::max(kLabel, label.size() + 1);
+  bool first = true;
+  for (const std::string_view word : split(text, ' ')) {
+    size_t width = 0;  // in characters, not bytes
+    for (const char c : word) width += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+    if (!first && column + 1 + width > kColumns) {
+      out += "\n" + std::string(kLabel, ' ');
+      column = kLabel;
+      first = true;
+    }
+    if (!first) out += ' ', ++column;
+    out += word;
+    column += width;
+    first = false;
+  }
+  return out + "\n";
+}
+
+}  // namespace moestro::app

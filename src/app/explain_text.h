@@ -1,0 +1,26 @@
+// What explain prints around the plan: the model, the machine, and the chain of decisions from the
+// command line to the kernels as a story. Pure functions of the planned model.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "app/model_host.h"
+#include "config/command_line.h"
+
+namespace moestro::app {
+
+struct ChainStep {
+  std::string step;  // "flag", "config", "scheme", "method", "layout", "kernel", "dispatch"
+  std::string text;
+};
+std::vector<ChainStep> decision_chain(const config::CommandLine& line, const PlannedModel& planned);
+
+// One sentence a GPU of the machine.
+std::vector<std::string> gpu_notes(const PlannedModel& planned);
+// Where the times come from that decide between kernels.
+std::string times_text(const PlannedModel& planned);
+
+// "label     text", continued below the text where it would pass 100 columns.
+std::string labelled(std::string_view label, std::string_view text);
+
+}  // namespace moestro::app

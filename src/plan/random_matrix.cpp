@@ -1,0 +1,51 @@
+#include "plan/random_matrix.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "checkpoint/random_fill.h"
+
+namespace moestro::plan {
+
+using tensor::WeightType;
+
+RandomMatrix::RandomMatrix(const tensor::PackedFormat& f, int32_t n, int32_t k, uint64_t key) {
+  const DType dtype = kernels::source_dtype(f.weight);
+  const int64_t row = (int64_t{k} * tensor::bits_of(f.weight) + 7) / 8;
+  bytes.resize(static_cast<size_t>(row * n));
+  const float deviation = 1.0f / std::sqrt(static_cast<float>(k));
+  if (!tensor::has_channel_scales(f))
+    checkpoint::fill_normal(key, bytes, dtype, 0, deviation);
+  else if (f.weight == WeightType::kFp8)
+    checkpoint::fill_random_fp8(key, bytes, dtype);
+  else
+    checkpoint::fill_random_bytes(key, bytes);
+  // The deviation of uniform codes.
+  const float spread = f.weight == WeightType::kInt8   ? 74.0f
+                       : f.weight == WeightType::kInt4 ? 4.6f
+                       : f.weight == WeightType::kFp4  ? 2.9f
+                                                       : 100.0f;
+  const bool coarse = f.group_scale == DType::kF8E8M0 || f.group_scale == DType::kF8E4M3;
+  const float size = deviation / spread;
+  if (tensor::has_channel_scales(f))
+    scales.assign(static_cast<size_t>(n), f.group_k == 0 || coarse ? size : 1.0f);
+  const auto cells = static_cast<size_t>(int64_t{n} * tensor::groups_of(f, k));
+  group_scales.resize(cells * static_cast<size_t>(tensor::group_scale_bytes(f)));
+  if (f.group_scale == DType::kF8E8M0)
+    std::ranges::fill(group_scales, std::byte{127});  // one
+  else if (f.group_scale == DType::kF8E4M3)
+    std::ranges::fill(group_scales, std::byte{0x38});  // one
+  else
+    checkpoint::fill_uniform(key + 1, group_scales, f.group_scale, 0.5f * size, 1.5f * size);
+  if (f.zero_points) zero_points.assign(cells, 7);
+  source = {.data = bytes.data(),
+            .dtype = dtype,
+            .n = n,
+            .k = k,
+            .row_bytes = row,
+            .scales = scales.empty() ? nullptr : scales.data(),
+            .group_scales = f.group_k == 0 ? nullptr : group_scales.data(),
+            .zero_points = f.zero_points ? zero_points.data() : nullptr};
+}
+
+}  // namespace moestro::plan
