@@ -208,7 +208,8 @@ class Plan(Case):
         self.fails(2, "compressed-tensors", "explain", "-q", "fp8")
 
     def test_strict_refuses_substitutions(self):
-        self.ok("explain", "--strict")
+        self.ok("explain", ROOT / "tests/golden/qwen3_moe", "--strict")
+        self.fails(1, "kv_b_proj is absorbed", "explain", "--strict")  # the demo's int8 kv_b_proj runs in bfloat16
         self.fails(1, "one sequence of 4096 tokens", "explain", "--kv-cache-memory-bytes", "1M", "--max-model-len", "4096")
         self.fails(1, "--strict", "explain", "--strict", "--kv-cache-memory-bytes", "1M")
 
