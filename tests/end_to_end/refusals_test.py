@@ -182,7 +182,10 @@ class DamagedModels(Case):
     def test_no_weights(self):
         model = self.copy()
         (model / "model.safetensors").unlink()
-        self.all_refuse(model, ["broken-model", "safetensors"])
+        self.all_refuse(model, ["broken-model", "safetensors"], verbs=("complete",))
+        # A plan needs no weights; it says that there are none, unless they were asked for.
+        self.assertTrue(json.loads(run("explain", model, "--json").stdout)["config_only"])
+        self.refused(1, "safetensors", "explain", model, "--load-format", "safetensors")
 
     def test_unknown_architecture(self):
         model = self.copy()

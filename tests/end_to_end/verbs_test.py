@@ -98,7 +98,10 @@ class Output(Case):
         for args in (["explain", *FAST], ["inspect"], ["complete", "--prompt", "A", "--max-tokens", "2", *FAST],
                      ["--help"], ["serve", "--help"], ["serve", "--help=all"]):
             result = run(*args)
-            self.assertEqual((result.returncode, result.stderr), (0, ""), args)
+            # What is done otherwise than asked for is a warning, and nothing else is said: the demo's kv_b_proj.
+            said = [line for line in result.stderr.splitlines() if "kv_b_proj is absorbed" not in line]
+            self.assertEqual((result.returncode, said), (0, []), args)
+            self.assertLessEqual(len(result.stderr.splitlines()), 1, args)
             self.assertTrue(result.stdout.endswith("\n"), args)
             self.assertFalse(result.stdout.startswith("{"), args)
             if "--help" in args[-1]:
