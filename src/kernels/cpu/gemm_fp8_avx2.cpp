@@ -272,27 +272,7 @@ class Panel {
 
   void many_rows(const std::byte* w) {
     widen_step(w);
-    for (int32_t block = 0; block < call_.rows; block += kBlockRows) {
-      const int32_t end = std::min(call_.rows, block + kBlockRows);
-      for (int32_t row = block; row < end; row += 6) some_rows(row, end - row);
-    }
-  }
-
-  void some_rows(int32_t row, int32_t n) const {
-    switch (n) {
-      case 1:
-        return widened_rows<1>(row);
-      case 2:
-        return widened_rows<2>(row);
-      case 3:
-        return widened_rows<3>(row);
-      case 4:
-        return widened_rows<4>(row);
-      case 5:
-        return widened_rows<5>(row);
-      default:
-        return widened_rows<6>(row);
-    }
+    avx2::rows_by_six(call_.rows, [&]<int R>(int32_t row) { widened_rows<R>(row); });
   }
 
   const PanelCall& call_;

@@ -293,27 +293,7 @@ class Int16Panel {
 
   void many_rows(const std::byte* w) {
     spread_step(w);
-    for (int32_t block = 0; block < call_.rows; block += kBlockRows) {
-      const int32_t end = std::min(call_.rows, block + kBlockRows);
-      for (int32_t row = block; row < end; row += 6) some_rows(row, end - row);
-    }
-  }
-
-  void some_rows(int32_t row, int32_t n) const {
-    switch (n) {
-      case 1:
-        return spread_rows<1>(row);
-      case 2:
-        return spread_rows<2>(row);
-      case 3:
-        return spread_rows<3>(row);
-      case 4:
-        return spread_rows<4>(row);
-      case 5:
-        return spread_rows<5>(row);
-      default:
-        return spread_rows<6>(row);
-    }
+    rows_by_six(call_.rows, [&]<int R>(int32_t row) { spread_rows<R>(row); });
   }
 
   const PanelCall& call_;

@@ -185,5 +185,35 @@ inline void add_to(float* c, __m256 acc, bool first) {
   _mm256_storeu_ps(c, first ? acc : _mm256_add_ps(_mm256_loadu_ps(c), acc));
 }
 
+// Calls f.template operator()<R>(row) over all rows of a call: R = 6 rows at a time, fewer where a
+// block of kBlockRows ends.
+template <class F>
+inline void rows_by_six(int32_t rows, F f) {
+  for (int32_t block = 0; block < rows; block += kBlockRows) {
+    const int32_t end = std::min(rows, block + kBlockRows);
+    for (int32_t row = block; row < end; row += 6) {
+      switch (end - row) {
+        case 1:
+          f.template operator()<1>(row);
+          break;
+        case 2:
+          f.template operator()<2>(row);
+          break;
+        case 3:
+          f.template operator()<3>(row);
+          break;
+        case 4:
+          f.template operator()<4>(row);
+          break;
+        case 5:
+          f.template operator()<5>(row);
+          break;
+        default:
+          f.template operator()<6>(row);
+      }
+    }
+  }
+}
+
 }  // namespace moestro::kernels::cpu::avx2
 MOESTRO_TARGET_END
