@@ -11,6 +11,7 @@
 #include "kernels/pack.h"
 #include "kernels/row_ops.h"
 #include "moe/dispatch/local.h"
+#include "plan/random_matrix.h"
 
 namespace moestro::app {
 namespace {
@@ -70,55 +71,6 @@ constexpr Scheme kSchemes[] = {
     {"w4a8-g128", int4(128, ActivationType::kInt8)},
     {"mxfp4", {WeightType::kFp4, ActivationType::kBf16, 32, DType::kF8E8M0}},
     {"nvfp4", {WeightType::kFp4, ActivationType::kBf16, 16, DType::kF8E4M3}},
-};
-
-// A made-up matrix [n, k] as a checkpoint would hold it; lives while it is packed.
-struct Source {
-  std::vector<std::byte> bytes, group_scales;
-  std::vector<float> scales;
-  kernels::SourceMatrix matrix;
-
-  Source(const PackedFormat& f, int32_t n, int32_t k, uint64_t key) {
-    const DType dtype = kernels::source_dtype(f.weight);
-    const int64_t row = (int64_t{k} * tensor::bits_of(f.weight) + 7) / 8;
-    bytes.resize(static_cast<size_t>(row * n));
-    const float deviation = 1.0f / std::sqrt(static_cast<float>(k));
-    if (!tensor::has_channel_scales(f))
-      checkpoint::fill_normal(key, bytes, dtype, 0, deviation);
-    else if (f.weight == WeightType::kFp8)
-      checkpoint::fill_random_fp8(key, bytes, dtype);
-    else
-      checkpoint::fill_random_bytes(key, bytes);
-    // Scales that bring every type to the same size; random codes of int4 and int8 are uniform.
-    const float spread = f.weight == WeightType::kInt8   ? 74.0f
-                         : f.weight == WeightType::kInt4 ? 4.6f
-                         : f.weight == WeightType::kFp4  ? 2.9f
-                                                         : 100.0f;
-    const bool coarse = f.group_scale == DType::kF8E8M0 || f.group_scale == DType::kF8E4M3;
-    const float channel = f.group_k == 0 || coarse ? deviation / spread : 1.0f;
-    if (tensor::has_channel_scales(f)) scales.assign(static_cast<size_t>(n), channel);
-    fill_group_scales(f, n, k, key + 1, deviation / spread);
-    matrix = {.data = bytes.data(),
-              .dtype = dtype,
-              .n = n,
-              .k = k,
-              .row_bytes = row,
-              .scales = scales.empty() ? nullptr : scales.data(),
-              .group_scales = group_scales.data(),
-              .zero_points = nullptr};
-  }
-
- private:
-  void fill_group_scales(const PackedFormat& f, int32_t n, int32_t k, uint64_t key, float size) {
-    group_scales.resize(
-        static_cast<size_t>(int64_t{n} * tensor::groups_of(f, k) * tensor::group_scale_bytes(f)));
-    if (f.group_scale == DType::kF8E8M0)
-      std::ranges::fill(group_scales, std::byte{127});  // one
-    else if (f.group_scale == DType::kF8E4M3)
-      std::ranges::fill(group_scales, std::byte{0x38});  // one
-    else
-      checkpoint::fill_uniform(key, group_scales, f.group_scale, 0.5f * size, 1.5f * size);
-  }
 };
 
 // Which experts a step of a layer hits: as many as differ.
@@ -373,19 +325,20 @@ Status MoeBenchLayers::fill(platform::Gang& gang) {
       const auto key = static_cast<uint64_t>(i) * 8 + 1;
       if (i >= static_cast<int64_t>(count)) {
         const auto layer = static_cast<int>(i - static_cast<int64_t>(count));
-        const Source gate(PackedFormat::kF32, shape_.router.num_experts, shape_.hidden, key);
+        const plan::RandomMatrix gate(PackedFormat::kF32, shape_.router.num_experts, shape_.hidden,
+                                      key);
         gates_[static_cast<size_t>(layer)] = kernels::pack_matrix(
-            PackedFormat::kF32, gate.matrix, expert_at(layer, 0) - gate_bytes_);
+            PackedFormat::kF32, gate.source, expert_at(layer, 0) - gate_bytes_);
         continue;
       }
       std::byte* at =
           expert_at(static_cast<int>(i / num_distinct_), static_cast<int32_t>(i % num_distinct_));
-      const Source gate(format_, shape_.intermediate, shape_.hidden, key);
-      const Source up(format_, shape_.intermediate, shape_.hidden, key + 2);
-      const Source down(format_, shape_.hidden, shape_.intermediate, key + 4);
-      gate_up_[static_cast<size_t>(i)] = kernels::pack_gate_up(format_, gate.matrix, up.matrix, at);
+      const plan::RandomMatrix gate(format_, shape_.intermediate, shape_.hidden, key);
+      const plan::RandomMatrix up(format_, shape_.intermediate, shape_.hidden, key + 2);
+      const plan::RandomMatrix down(format_, shape_.hidden, shape_.intermediate, key + 4);
+      gate_up_[static_cast<size_t>(i)] = kernels::pack_gate_up(format_, gate.source, up.source, at);
       down_[static_cast<size_t>(i)] =
-          kernels::pack_matrix(format_, down.matrix, at + gate_up_bytes_);
+          kernels::pack_matrix(format_, down.source, at + gate_up_bytes_);
     }
   });
   return {};

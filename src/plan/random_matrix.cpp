@@ -2,12 +2,35 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "checkpoint/random_fill.h"
+#include "tensor/numeric.h"
 
 namespace moestro::plan {
 
 using tensor::WeightType;
+
+namespace {
+
+constexpr float kFp8Deviation =
+    112.0f;  // absmax scaling of normal weights: four deviations are 448
+
+// float8 codes of normal values, as checkpoints hold them: uniform codes would be subnormal far
+// more often, and kernels may treat subnormals apart.
+void fill_normal_fp8(uint64_t key, std::span<std::byte> out) {
+  constexpr size_t kDraws = 4096;
+  std::vector<float> values(kDraws);
+  checkpoint::fill_normal(key, std::as_writable_bytes(std::span(values)), DType::kF32, 0,
+                          kFp8Deviation);
+  std::vector<std::byte> codes(kDraws);
+  for (size_t i = 0; i < kDraws; ++i) codes[i] = std::byte{to_e4m3(values[i])};
+  std::vector<uint16_t> draws(out.size());
+  checkpoint::fill_random_bytes(key + 1, std::as_writable_bytes(std::span(draws)));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = codes[draws[i] % kDraws];
+}
+
+}  // namespace
 
 RandomMatrix::RandomMatrix(const tensor::PackedFormat& f, int32_t n, int32_t k, uint64_t key) {
   const DType dtype = kernels::source_dtype(f.weight);
@@ -17,14 +40,14 @@ RandomMatrix::RandomMatrix(const tensor::PackedFormat& f, int32_t n, int32_t k, 
   if (!tensor::has_channel_scales(f))
     checkpoint::fill_normal(key, bytes, dtype, 0, deviation);
   else if (f.weight == WeightType::kFp8)
-    checkpoint::fill_random_fp8(key, bytes, dtype);
+    fill_normal_fp8(key, bytes);
   else
     checkpoint::fill_random_bytes(key, bytes);
-  // The deviation of uniform codes.
+  // The deviation of the codes.
   const float spread = f.weight == WeightType::kInt8   ? 74.0f
                        : f.weight == WeightType::kInt4 ? 4.6f
                        : f.weight == WeightType::kFp4  ? 2.9f
-                                                       : 100.0f;
+                                                       : kFp8Deviation;
   const bool coarse = f.group_scale == DType::kF8E8M0 || f.group_scale == DType::kF8E4M3;
   const float size = deviation / spread;
   if (tensor::has_channel_scales(f))

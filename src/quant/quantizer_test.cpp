@@ -4,13 +4,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <random>
 
+#include "checkpoint/test_files.h"
 #include "quant/convert.h"
 #include "quant/fake_weights.h"
 #include "quant/load.h"
@@ -147,17 +147,10 @@ TEST(Quantizer, SaysWhatDoesNotFit) {
 class ConvertTest : public testing::Test {
  protected:
   ConvertTest() {
-    std::string pattern = (fs::temp_directory_path() / "moestro_convert_XXXXXX").native();
-    CHECK(::mkdtemp(pattern.data()) != nullptr, "mkdtemp");
-    directory_ = pattern;
     fs::create_directory(directory_ / "in");
     write("in/config.json", R"({"model_type":"x","quantization_config":null})");
     write("in/tokenizer.json", "{}");
     write("in/old.bin", "weights of another format");
-  }
-  ~ConvertTest() override {
-    std::error_code ignored;
-    fs::remove_all(directory_, ignored);
   }
   void write(const std::string& name, std::string_view text) {
     std::ofstream(directory_ / name, std::ios::binary) << text;
@@ -218,7 +211,8 @@ class ConvertTest : public testing::Test {
     return std::move(loaded.values);
   }
 
-  fs::path directory_;
+  const checkpoint::testing::TempDir temporary_;
+  const fs::path directory_ = temporary_.path();
   std::vector<checkpoint::OutputTensor> tensors_;
   std::vector<std::string> bytes_;
 };
