@@ -5,8 +5,12 @@
 #include "models/model_spec.h"
 
 namespace moestro::models {
-Result<std::unique_ptr<ModelSpec>> glm_moe_dsa(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> deepseek_v2(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> deepseek_v3(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> deepseek_v32(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> glm4_moe(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> glm4_moe_lite(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> glm_moe_dsa(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> llama(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> minimax_m2(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> mixtral(const SpecRequest& request);

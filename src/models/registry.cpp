@@ -11,10 +11,19 @@ struct Family {
   Result<std::unique_ptr<ModelSpec>> (*make)(const SpecRequest&);
 };
 constexpr Family kFamilies[] = {
-    {"glm4_moe", glm4_moe},   {"glm_moe_dsa", glm_moe_dsa},
-    {"llama", llama},         {"minimax_m2", minimax_m2},
-    {"mixtral", mixtral},     {"olmoe", olmoe},
-    {"qwen2_moe", qwen2_moe}, {"qwen3", qwen3},
+    {"deepseek_v2", deepseek_v2},
+    {"deepseek_v3", deepseek_v3},
+    {"deepseek_v32", deepseek_v32},
+    {"glm4_moe", glm4_moe},
+    {"glm4_moe_lite", glm4_moe_lite},
+    {"glm_moe_dsa", glm_moe_dsa},
+    {"kimi_k2", deepseek_v3},
+    {"llama", llama},
+    {"minimax_m2", minimax_m2},
+    {"mixtral", mixtral},
+    {"olmoe", olmoe},
+    {"qwen2_moe", qwen2_moe},
+    {"qwen3", qwen3},
     {"qwen3_moe", qwen3_moe},
 };
 
