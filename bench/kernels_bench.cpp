@@ -212,10 +212,9 @@ void moe_layer(benchmark::State& state, const PackedFormat& format, const Expert
     read_bytes_a_second.push_back(read_a_piece(layers, turn));
     const Layer& layer = layers[++turn % layers.size()];
     const Routing routing(tokens, rng);
-    const ExpertMlpArgs args{
-        x.as<float>(),        kHidden,       tokens,     routing.offsets,
-        routing.token.data(), layer.gate_up, layer.down, kernels::Activation::kSilu,
-        y.as<float>(),        kHidden,       false,      scratch.data()};
+    const ExpertMlpArgs args{x.as<float>(),        kHidden,       tokens,     routing.offsets,
+                             routing.token.data(), layer.gate_up, layer.down, kernels::kSilu,
+                             y.as<float>(),        kHidden,       false,      scratch.data()};
     const double start = seconds_now();
     gang->run([&](platform::Worker& worker) { kernel->run(args, worker); });
     const double s = seconds_now() - start;

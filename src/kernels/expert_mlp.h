@@ -1,16 +1,15 @@
-// Gated MLPs over rows grouped by expert: y[r] = down_e( act(gate_e x[r]) * up_e x[r] ), e the
+// Gated MLPs over rows grouped by expert: y[r] = down_e( act(gate_e x[r], up_e x[r]) ), e the
 // expert of row r. The heart of an MoE layer; with one expert and identity rows it is also the
 // dense MLP and the shared expert. Called by moe/experts and layers/mlp.
 #pragma once
 #include <cstdint>
 #include <span>
 
+#include "kernels/gated_activation.h"
 #include "kernels/kernel_list.h"
 #include "tensor/packed_matrix.h"
 
 namespace moestro::kernels {
-
-enum class Activation : uint8_t { kSilu };
 
 struct ExpertMlpShape {
   tensor::PackedFormat format;
@@ -29,7 +28,7 @@ struct ExpertMlpArgs {
   std::span<const tensor::PackedMatrix>
       gate_up;  // [experts] [2 * intermediate, hidden], interleaved (packed_matrix.h)
   std::span<const tensor::PackedMatrix> down;  // [experts] [hidden, intermediate]
-  Activation activation;
+  GatedActivation activation;
   float* y;  // [rows, hidden] unweighted
   int64_t y_stride;
   bool accumulate = false;  // y += …

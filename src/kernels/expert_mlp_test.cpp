@@ -59,13 +59,16 @@ Rows route(int32_t tokens, int32_t experts, int32_t top_k, std::mt19937& rng) {
   return rows;
 }
 
-// silu(gate) * up and how far a kernel's may be off. silu's slope is at most 1.1; its exp and
-// division add a few units in the last place, and stay at their ends far out.
-Expected silu_mul(const Expected& gate, const Expected& up) {
-  const double g = gate.value, silu = g / (1 + std::exp(-g));
-  const double away = 1.1 * gate.bound + 1e-6 * std::fabs(silu) + std::fabs(g) * 1e-37;
-  return {silu * up.value,
-          away * (std::fabs(up.value) + up.bound) + std::fabs(silu) * up.bound + 1e-40};
+// act(gate, up) and how far a kernel's may be off. The slope of g sigmoid(alpha g) is at most 1.1;
+// its exp and division add a few units in the last place, and stay at their ends far out. Limits
+// make errors smaller at most.
+Expected gated(const GatedActivation& act, const Expected& gate, const Expected& up) {
+  const double limit = act.limit, g = std::min(gate.value, limit),
+               u = std::clamp(up.value, -limit, limit) + act.up_offset;
+  const double s = g / (1 + std::exp(-act.alpha * g));
+  const double away = 1.1 * gate.bound + 1e-6 * std::fabs(s) + std::fabs(g) * 1e-37;
+  const double up_bound = up.bound + (act.up_offset != 0 ? 1e-7 * std::fabs(u) : 0);
+  return {s * u, away * (std::fabs(u) + up_bound) + std::fabs(s) * up_bound + 1e-40};
 }
 
 Expected with_bias(Expected e, float bias) {
@@ -77,13 +80,14 @@ Expected with_bias(Expected e, float bias) {
 // y = down(act(gate x) * up x) of one row by plain loops over the source weights. An intermediate
 // value that lies within its own bound of a rounding boundary may fall on the other side: the bound
 // of an output counts that step.
-std::vector<Expected> expected_row(const Experts& ex, size_t e, const float* x) {
+std::vector<Expected> expected_row(const Experts& ex, const GatedActivation& act, size_t e,
+                                   const float* x) {
   const RoundedRow in = round_row(ex.gate[e].format, x, ex.hidden);
   std::vector<float> h;
   std::vector<double> error;
   for (int32_t i = 0; i < ex.intermediate; ++i) {
-    const Expected v = silu_mul(with_bias(expected_dot(ex.gate[e], i, in), ex.gate[e].bias_of(i)),
-                                with_bias(expected_dot(ex.up[e], i, in), ex.up[e].bias_of(i)));
+    const Expected v = gated(act, with_bias(expected_dot(ex.gate[e], i, in), ex.gate[e].bias_of(i)),
+                             with_bias(expected_dot(ex.up[e], i, in), ex.up[e].bias_of(i)));
     h.push_back(static_cast<float>(v.value));
     error.push_back(v.bound + 1e-7 * std::fabs(v.value));
   }
@@ -111,6 +115,7 @@ std::vector<MlpCase> mlp_cases() {
 
 class ExpertMlp : public testing::TestWithParam<MlpCase> {
  protected:
+  GatedActivation activation_ = kSilu;
   void SetUp() override {
     if (!platform::detect_isa().contains(GetParam().kernel->needs))
       GTEST_SKIP() << "this processor lacks "
@@ -137,7 +142,7 @@ class ExpertMlp : public testing::TestWithParam<MlpCase> {
                              identity ? nullptr : rows.token.data(),
                              ex.gate_up_views,
                              ex.down_views,
-                             Activation::kSilu,
+                             activation_,
                              y.data(),
                              ex.hidden + 3,
                              accumulate,
@@ -163,8 +168,8 @@ class ExpertMlp : public testing::TestWithParam<MlpCase> {
     size_t e = 0;
     for (int32_t r = 0; r < rows.total(); ++r) {
       while (rows.offsets[e + 1] <= r) ++e;
-      const auto expected =
-          expected_row(ex, e, x.data() + rows.token[static_cast<size_t>(r)] * x_stride);
+      const auto expected = expected_row(ex, activation_, e,
+                                         x.data() + rows.token[static_cast<size_t>(r)] * x_stride);
       const float* out = y.data() + r * y_stride;
       for (int32_t c = 0; c < hidden; ++c) {
         const Expected v = with_bias(expected[static_cast<size_t>(c)], accumulate ? 0.5f : 0.0f);
@@ -178,6 +183,12 @@ class ExpertMlp : public testing::TestWithParam<MlpCase> {
 TEST_P(ExpertMlp, EqualsPlainLoopsOverTokenCounts) {
   for (const int32_t tokens : {0, 1, 2, 4, 5, 16, 33})
     if (!is_reference() || tokens < 3) check(tokens, 6, 3, 96, 48, 2);
+}
+
+TEST_P(ExpertMlp, ClampedSwiglu) {
+  activation_ = {.alpha = 1.702f, .limit = 0.3f, .up_offset = 1};  // low: many values meet it
+  check(3, 3, 2, 64, 40, 2, true);
+  if (!is_reference()) check(20, 2, 2, 200, 140, 2, true);
 }
 
 TEST_P(ExpertMlp, OddShapes) {
@@ -255,7 +266,7 @@ TEST_P(ExpertMlp, ExtremeTokensStayInTheirOwnRows) {
   for (int32_t r = 0; r < rows.total(); ++r) {
     while (rows.offsets[e + 1] <= r) ++e;
     const int32_t token = rows.token[static_cast<size_t>(r)];
-    const auto expected = expected_row(ex, e, x.data() + token * hidden);
+    const auto expected = expected_row(ex, activation_, e, x.data() + token * hidden);
     for (int32_t c = 0; c < hidden; ++c) {
       const float v = y[static_cast<size_t>(r * (hidden + 3) + c)];
       if (token == 5 || token == 6)

@@ -35,7 +35,7 @@ void Mlp::forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows
            .row_token = nullptr,
            .gate_up = std::span(&gate_up_, 1),
            .down = std::span(&down_, 1),
-           .activation = kernels::Activation::kSilu,
+           .activation = kernels::kSilu,
            .y = y,
            .y_stride = y_stride,
            .accumulate = accumulate,

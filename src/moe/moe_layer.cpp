@@ -95,7 +95,7 @@ void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* 
                        .row_token = rows.row_token,
                        .gate_up = gate_up_,
                        .down = down_,
-                       .activation = kernels::Activation::kSilu,
+                       .activation = spec_.activation,
                        .y = rows.y,
                        .y_stride = rows.y_stride,
                        .scratch = scratch},

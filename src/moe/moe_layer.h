@@ -25,6 +25,7 @@ struct MoeSpec {
   std::string correction_bias;         // tensor name; "": none
   std::vector<ExpertModules> experts;  // one format for all
   int32_t hidden = 0, intermediate = 0;
+  kernels::GatedActivation activation;
   DispatchChoice dispatch;
   kernels::LinearChoice gate_op;
   kernels::ExpertMlpChoice expert_op;

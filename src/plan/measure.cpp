@@ -253,7 +253,7 @@ Result<KernelTimes> measure_shape(const ExpertMlpShape& shape,
                                         .row_token = s.token_of.data(),
                                         .gate_up = gate_up,
                                         .down = downs,
-                                        .activation = kernels::Activation::kSilu,
+                                        .activation = kernels::kSilu,
                                         .y = b.y.as<float>(),
                                         .y_stride = shape.hidden,
                                         .scratch = b.scratch.data()};

@@ -160,8 +160,8 @@ class Run {
                         After after) {
     const tensor::PackedMatrix& w = args_.gate_up[e];
     multiply(w, begin, end, x, after, [&](int32_t r, int32_t rows, int32_t p) {
-      ops_.silu(c_, rows, w.bias ? w.bias + p * 32 : nullptr, h + r * layout_.h_stride + p * 16,
-                layout_.h_stride);
+      ops_.gated(args_.activation, c_, rows, w.bias ? w.bias + p * 32 : nullptr,
+                 h + r * layout_.h_stride + p * 16, layout_.h_stride);
     });
   }
   template <class After>

@@ -114,7 +114,7 @@ constexpr TileOps float_panel_ops() {
           pack_groups<Packed::kFloats, FloatPanel<Decoder>::kSums>,
           FloatPanel<Decoder>::run,
           store,
-          silu,
+          gated,
           finish_nothing};
 }
 

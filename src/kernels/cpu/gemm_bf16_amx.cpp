@@ -20,7 +20,7 @@ const TileOps kBf16Amx = {tensor::WeightType::kBf16,
                           avx512::pack_bf16,
                           panel,
                           avx512::store,
-                          avx512::silu,
+                          avx512::gated,
                           amx::finish};
 
 }  // namespace moestro::kernels::cpu

@@ -109,7 +109,7 @@ const TileOps kBf16Avx2 = {tensor::WeightType::kBf16,
                            pack_row,
                            panel,
                            avx2::store,
-                           avx2::silu,
+                           avx2::gated,
                            finish_nothing};
 
 }  // namespace moestro::kernels::cpu

@@ -87,7 +87,7 @@ const TileOps kBf16Avx512Bf16 = {tensor::WeightType::kBf16,
                                  avx512::pack_bf16,
                                  panel,
                                  avx512::store,
-                                 avx512::silu,
+                                 avx512::gated,
                                  finish_nothing};
 
 }  // namespace moestro::kernels::cpu

@@ -99,7 +99,7 @@ const TileOps kF32Avx2 = {tensor::WeightType::kF32,
                           pack_row,
                           panel,
                           avx2::store,
-                          avx2::silu,
+                          avx2::gated,
                           finish_nothing};
 
 }  // namespace moestro::kernels::cpu

@@ -87,7 +87,7 @@ const TileOps kF32Avx512 = {tensor::WeightType::kF32,
                             pack_row,
                             panel,
                             avx512::store,
-                            avx512::silu,
+                            avx512::gated,
                             finish_nothing};
 
 }  // namespace moestro::kernels::cpu

@@ -13,7 +13,7 @@ const TileOps kFp4Avx2 = {tensor::WeightType::kFp4,
                           avx2::pack_int16_row<avx2::Fp4Codes>,
                           Fp4Panel::run,
                           avx2::store,
-                          avx2::silu,
+                          avx2::gated,
                           finish_nothing};
 
 }  // namespace moestro::kernels::cpu

@@ -24,7 +24,7 @@ const TileOps kFp8Amx = {tensor::WeightType::kFp8,
                          avx512::pack_groups<avx512::Packed::kBf16Pairs, avx512::Sums::kNever>,
                          panel,
                          avx512::store,
-                         avx512::silu,
+                         avx512::gated,
                          amx::finish};
 
 }  // namespace moestro::kernels::cpu

@@ -293,7 +293,7 @@ const TileOps kFp8Avx2 = {tensor::WeightType::kFp8,
                           pack_fp8_row,
                           panel,
                           avx2::store,
-                          avx2::silu,
+                          avx2::gated,
                           finish_nothing};
 
 const TileOps kFp8Bf16Avx2 = {tensor::WeightType::kFp8,
@@ -302,7 +302,7 @@ const TileOps kFp8Bf16Avx2 = {tensor::WeightType::kFp8,
                               pack_bf16_row,
                               panel,
                               avx2::store,
-                              avx2::silu,
+                              avx2::gated,
                               finish_nothing};
 
 }  // namespace moestro::kernels::cpu

@@ -25,7 +25,7 @@ constexpr TileOps ops(tensor::WeightType weight, void (*panel)(const PanelCall&,
           avx512::pack_groups<avx512::Packed::kBf16Pairs, avx512::Sums::kZeroPoints>,
           panel,
           avx512::store,
-          avx512::silu,
+          avx512::gated,
           amx::finish};
 }
 

@@ -12,7 +12,7 @@ const TileOps kInt4Avx2 = {tensor::WeightType::kInt4,
                            avx2::pack_int16_row<avx2::Int4Codes>,
                            Int4Panel::run,
                            avx2::store,
-                           avx2::silu,
+                           avx2::gated,
                            finish_nothing};
 
 }  // namespace moestro::kernels::cpu

@@ -26,7 +26,7 @@ const TileOps kInt4Int8Amx = {tensor::WeightType::kInt4,
                               avx512::pack_groups<avx512::Packed::kBytes, avx512::Sums::kAll>,
                               panel,
                               avx512::store,
-                              avx512::silu,
+                              avx512::gated,
                               amx::finish};
 
 }  // namespace moestro::kernels::cpu

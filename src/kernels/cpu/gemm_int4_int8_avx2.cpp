@@ -243,7 +243,7 @@ const TileOps kInt4Int8Avx2 = {tensor::WeightType::kInt4,
                                pack_row,
                                panel,
                                avx2::store,
-                               avx2::silu,
+                               avx2::gated,
                                finish_nothing};
 
 }  // namespace moestro::kernels::cpu

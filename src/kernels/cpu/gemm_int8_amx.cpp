@@ -24,7 +24,7 @@ const TileOps kInt8Amx = {tensor::WeightType::kInt8,
                           avx512::pack_int8,
                           panel,
                           avx512::store,
-                          avx512::silu,
+                          avx512::gated,
                           amx::finish};
 
 }  // namespace moestro::kernels::cpu

@@ -100,7 +100,7 @@ const TileOps kInt8Avx512Vnni = {tensor::WeightType::kInt8,
                                  avx512::pack_int8,
                                  int8_vnni_panel,
                                  avx512::store,
-                                 avx512::silu,
+                                 avx512::gated,
                                  finish_nothing};
 
 }  // namespace moestro::kernels::cpu

@@ -19,7 +19,7 @@ const TileOps kInt8BlockAmx = {tensor::WeightType::kInt8,
                                avx512::pack_groups<avx512::Packed::kBytes, avx512::Sums::kNever>,
                                panel,
                                avx512::store,
-                               avx512::silu,
+                               avx512::gated,
                                amx::finish};
 
 }  // namespace moestro::kernels::cpu

@@ -76,7 +76,7 @@ const TileOps kInt8BlockAvx2 = {tensor::WeightType::kInt8,
                                 pack_row,
                                 panel,
                                 avx2::store,
-                                avx2::silu,
+                                avx2::gated,
                                 finish_nothing};
 
 }  // namespace moestro::kernels::cpu

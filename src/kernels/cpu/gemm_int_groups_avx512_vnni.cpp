@@ -177,7 +177,7 @@ constexpr TileOps ops(tensor::WeightType weight, int32_t step_bytes,
           avx512::pack_groups<avx512::Packed::kBytes, avx512::Sums::kAll>,
           panel,
           avx512::store,
-          avx512::silu,
+          avx512::gated,
           finish_nothing};
 }
 

@@ -1,5 +1,5 @@
-// Row-wise parts of the AVX2 kernels: packing of activations, storing of results, SiLU. Included by
-// gemm_*_avx2.cpp only.
+// Row-wise parts of the AVX2 kernels: packing of activations, storing of results, gated activation.
+// Included by gemm_*_avx2.cpp only.
 #pragma once
 #include <immintrin.h>
 
@@ -34,12 +34,18 @@ inline __m256 exp_ps(__m256 x) {
   return _mm256_mul_ps(p, _mm256_castsi256_ps(power));
 }
 
-inline __m256 silu_mul(__m256 gate, __m256 up) {
-  const __m256 e = exp_ps(_mm256_sub_ps(_mm256_setzero_ps(), gate));
-  return _mm256_mul_ps(_mm256_div_ps(gate, _mm256_add_ps(_mm256_set1_ps(1.0f), e)), up);
+// Minimum and maximum return their second operand for NaN.
+inline __m256 gated(const GatedActivation& act, __m256 gate, __m256 up) {
+  const __m256 limit = _mm256_set1_ps(act.limit);
+  gate = _mm256_min_ps(limit, gate);
+  up = _mm256_max_ps(_mm256_set1_ps(-act.limit), _mm256_min_ps(limit, up));
+  const __m256 e = exp_ps(_mm256_mul_ps(_mm256_set1_ps(-act.alpha), gate));
+  return _mm256_mul_ps(_mm256_div_ps(gate, _mm256_add_ps(_mm256_set1_ps(1.0f), e)),
+                       _mm256_add_ps(up, _mm256_set1_ps(act.up_offset)));
 }
 
-inline void silu(const float* c, int32_t rows, const float* bias, float* h, int64_t h_stride) {
+inline void gated(const GatedActivation& act, const float* c, int32_t rows, const float* bias,
+                  float* h, int64_t h_stride) {
   for (int32_t r = 0; r < rows; ++r, c += 32, h += h_stride)
     for (int i = 0; i < 16; i += 8) {
       __m256 gate = _mm256_loadu_ps(c + i), up = _mm256_loadu_ps(c + 16 + i);
@@ -47,7 +53,7 @@ inline void silu(const float* c, int32_t rows, const float* bias, float* h, int6
         gate = _mm256_add_ps(gate, _mm256_loadu_ps(bias + i));
         up = _mm256_add_ps(up, _mm256_loadu_ps(bias + 16 + i));
       }
-      _mm256_storeu_ps(h + i, silu_mul(gate, up));
+      _mm256_storeu_ps(h + i, gated(act, gate, up));
     }
 }
 

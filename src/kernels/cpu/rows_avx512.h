@@ -1,5 +1,5 @@
-// Row-wise parts of the AVX-512 and AMX kernels: packing of activations, storing of results, SiLU,
-// scaling of int32 sums. Included by gemm_*_avx512*.cpp and gemm_*_amx.cpp only.
+// Row-wise parts of the AVX-512 and AMX kernels: packing of activations, storing of results, gated
+// activation, scaling of int32 sums. Included by gemm_*_avx512*.cpp and gemm_*_amx.cpp only.
 #pragma once
 #include <immintrin.h>
 
@@ -33,15 +33,19 @@ inline __m512 exp_ps(__m512 x) {
   return _mm512_mul_ps(p, _mm512_castsi512_ps(power));
 }
 
-inline void silu(const float* c, int32_t rows, const float* bias, float* h, int64_t h_stride) {
+// Minimum and maximum return their second operand for NaN.
+inline void gated(const GatedActivation& act, const float* c, int32_t rows, const float* bias,
+                  float* h, int64_t h_stride) {
+  const __m512 limit = _mm512_set1_ps(act.limit), lowest = _mm512_set1_ps(-act.limit);
   const __m512 gate_bias = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
   const __m512 up_bias = bias ? _mm512_loadu_ps(bias + 16) : _mm512_setzero_ps();
   for (int32_t r = 0; r < rows; ++r, c += 32, h += h_stride) {
-    const __m512 gate = _mm512_add_ps(_mm512_loadu_ps(c), gate_bias),
-                 up = _mm512_add_ps(_mm512_loadu_ps(c + 16), up_bias);
-    const __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), gate));
-    _mm512_storeu_ps(
-        h, _mm512_mul_ps(_mm512_div_ps(gate, _mm512_add_ps(_mm512_set1_ps(1.0f), e)), up));
+    const __m512 gate = _mm512_min_ps(limit, _mm512_add_ps(_mm512_loadu_ps(c), gate_bias));
+    const __m512 up = _mm512_max_ps(
+        lowest, _mm512_min_ps(limit, _mm512_add_ps(_mm512_loadu_ps(c + 16), up_bias)));
+    const __m512 e = exp_ps(_mm512_mul_ps(_mm512_set1_ps(-act.alpha), gate));
+    _mm512_storeu_ps(h, _mm512_mul_ps(_mm512_div_ps(gate, _mm512_add_ps(_mm512_set1_ps(1.0f), e)),
+                                      _mm512_add_ps(up, _mm512_set1_ps(act.up_offset))));
   }
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/gated_activation.h"
 #include "tensor/packed_matrix.h"
 
 namespace moestro::kernels::cpu {
@@ -54,9 +55,10 @@ struct TileOps {
   // y[r, 0..n) = or += c[r, 0..n) + bias[0..n); bias [32] or null; n <= 32.
   void (*store)(const float* c, int32_t rows, const float* bias, float* y, int64_t y_stride,
                 int32_t n, StoreMode mode);
-  // h[r, 0..16) = silu(c[r, i] + bias[i]) * (c[r, 16 + i] + bias[16 + i]); bias [32] or null;
-  // always 16 channels.
-  void (*silu)(const float* c, int32_t rows, const float* bias, float* h, int64_t h_stride);
+  // h[r, 0..16) = act(c[r, i] + bias[i], c[r, 16 + i] + bias[16 + i]); bias [32] or null; always 16
+  // channels.
+  void (*gated)(const GatedActivation& act, const float* c, int32_t rows, const float* bias,
+                float* h, int64_t h_stride);
   // Ends the use of tiles by this thread.
   void (*finish)(TileState& state);
 };

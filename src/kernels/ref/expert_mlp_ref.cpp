@@ -12,7 +12,12 @@ int64_t worker_bytes(const tensor::PackedFormat& format, int32_t hidden, int32_t
          round_up_64(int64_t{4} * row_scales(format, std::max(hidden, intermediate)));
 }
 
-float silu(float v) { return v / (1.0f + std::exp(-v)); }
+float clamp(float v, float low, float high) { return v < low ? low : v > high ? high : v; }
+
+float gated(const GatedActivation& act, float gate, float up) {
+  const float g = gate > act.limit ? act.limit : gate;
+  return g / (1.0f + std::exp(-act.alpha * g)) * (clamp(up, -act.limit, act.limit) + act.up_offset);
+}
 
 }  // namespace
 
@@ -41,8 +46,8 @@ void expert_mlp_run(const ExpertMlpArgs& args, platform::Worker& worker) noexcep
       const int32_t gate =
           i / tensor::kTileChannels * tensor::kPanelChannels + i % tensor::kTileChannels;
       const int32_t up = gate + tensor::kTileChannels;
-      h[i] = silu(dot(gate_up, gate, x, scales) + bias_at(gate_up, gate)) *
-             (dot(gate_up, up, x, scales) + bias_at(gate_up, up));
+      h[i] = gated(args.activation, dot(gate_up, gate, x, scales) + bias_at(gate_up, gate),
+                   dot(gate_up, up, x, scales) + bias_at(gate_up, up));
     }
     round_row(down.format, h, intermediate, h_rounded, scales);
     float* y = args.y + r * args.y_stride;
