@@ -23,18 +23,8 @@ LinearSpec LinearSpec::make(std::vector<quant::ModuleSpec> parts, int32_t max_ro
 Result<Linear> Linear::load(quant::LoadContext& context, const LinearSpec& spec) {
   Linear linear;
   linear.op_ = spec.op;
-  for (size_t i = 0; i < spec.parts.size(); ++i) {
-    MOESTRO_ASSIGN(tensor::PackedMatrix weight, quant::load_matrix(context, spec.parts[i]));
-    if (i < spec.biases.size() && !spec.biases[i].empty()) {
-      MOESTRO_ASSIGN(const float* bias, quant::load_floats(context, spec.biases[i], {weight.n}));
-      // Padded to the panel, as the kernels read whole vectors.
-      MOESTRO_ASSIGN(
-          std::byte * padded,
-          context.arena.allocate(static_cast<size_t>(weight.padded_n()) * sizeof(float)));
-      std::copy(bias, bias + weight.n, reinterpret_cast<float*>(padded));
-      weight.bias = reinterpret_cast<const float*>(padded);
-    }
-    linear.weights_.push_back(weight);
+  for (const quant::ModuleSpec& part : spec.parts) {
+    MOESTRO_ASSIGN(linear.weights_.emplace_back(), quant::load_matrix(context, part));
   }
   return linear;
 }
@@ -54,27 +44,20 @@ void Linear::forward(StepContext& c, const float* x, int64_t x_stride, int32_t r
           c.worker);
 }
 
-LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows,
-                             const std::vector<std::string>& biases) {
-  CHECK(biases.empty() || biases.size() == modules.size(), "one bias a module, or none");
+LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows) {
   LinearGroups result;
   std::vector<std::vector<quant::ModuleSpec>> lists;
-  std::vector<std::vector<std::string>> bias_lists;
   for (size_t i = 0; i < modules.size(); ++i) {
     size_t g = 0;
     while (g < lists.size() && lists[g].front().format != modules[i].format) ++g;
     if (g == lists.size()) {
       lists.emplace_back();
-      bias_lists.emplace_back();
     }
     result.places.push_back({g, lists[g].size()});
     lists[g].push_back(std::move(modules[i]));
-    if (!biases.empty()) bias_lists[g].push_back(biases[i]);
   }
-  for (size_t g = 0; g < lists.size(); ++g) {
-    result.groups.push_back(LinearSpec::make(std::move(lists[g]), max_rows));
-    result.groups.back().biases = std::move(bias_lists[g]);
-  }
+  for (std::vector<quant::ModuleSpec>& list : lists)
+    result.groups.push_back(LinearSpec::make(std::move(list), max_rows));
   return result;
 }
 

@@ -13,7 +13,6 @@ namespace moestro::layers {
 
 struct LinearSpec {
   std::vector<quant::ModuleSpec> parts;  // same format and k
-  std::vector<std::string> biases;       // tensor names, one a part; "" or empty list: no bias
   kernels::LinearChoice op;
 
   static LinearSpec make(std::vector<quant::ModuleSpec> parts, int32_t max_rows);
@@ -26,7 +25,7 @@ class Linear {
     float* y;        // [rows, n of the part]
     int64_t stride;  // in floats
   };
-  // y_i = x W_i^T (+ bias), or y_i += … with accumulate. outputs: one a part, in order.
+  // y_i = x W_i^T (+ the part's bias), or y_i += … with accumulate. outputs: one a part, in order.
   void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows,
                std::span<const Output> outputs, bool accumulate = false) const;
   void forward(StepContext& c, const float* x, int64_t x_stride, int32_t rows,
@@ -48,9 +47,7 @@ struct LinearGroups {
   };
   std::vector<Place> places;  // one a module
 };
-// biases: as LinearSpec::biases, one a module or none at all.
-LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows,
-                             const std::vector<std::string>& biases = {});
+LinearGroups group_by_format(std::vector<quant::ModuleSpec> modules, int32_t max_rows);
 
 class GroupedLinear {
  public:

@@ -11,6 +11,7 @@ Result<std::unique_ptr<ModelSpec>> deepseek_v32(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> glm4_moe(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> glm4_moe_lite(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> glm_moe_dsa(const SpecRequest& request);
+Result<std::unique_ptr<ModelSpec>> gpt_oss(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> llama(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> minimax_m2(const SpecRequest& request);
 Result<std::unique_ptr<ModelSpec>> mixtral(const SpecRequest& request);

@@ -6,13 +6,18 @@
 
 namespace moestro::models {
 
-Result<quant::ModuleSpec> FamilyBuilder::module(std::string name, int32_t n, int32_t k) const {
-  return quant::make_module(request.source, request.quant, std::move(name), n, k, request.compute);
+Result<quant::ModuleSpec> FamilyBuilder::module(std::string name, int32_t n, int32_t k,
+                                                bool biased) const {
+  std::string bias = biased ? name + ".bias" : std::string();
+  MOESTRO_ASSIGN(quant::ModuleSpec m, quant::make_module(request.source, request.quant,
+                                                         std::move(name), n, k, request.compute));
+  m.bias = std::move(bias);
+  return m;
 }
 
-Result<quant::ModuleSpec> FamilyBuilder::float32_module(std::string name, int32_t n,
-                                                        int32_t k) const {
-  MOESTRO_ASSIGN(quant::ModuleSpec m, module(std::move(name), n, k));
+Result<quant::ModuleSpec> FamilyBuilder::float32_module(std::string name, int32_t n, int32_t k,
+                                                        bool biased) const {
+  MOESTRO_ASSIGN(quant::ModuleSpec m, module(std::move(name), n, k, biased));
   quant::force_floats(m, tensor::PackedFormat::kF32, "it decides discrete choices");
   return m;
 }
@@ -29,12 +34,13 @@ layers::NormSpec FamilyBuilder::norm(std::string weight) const {
 }
 
 Result<layers::MlpSpec> FamilyBuilder::mlp(const std::string& prefix, int32_t intermediate) const {
+  const bool biased = config.mlp_bias;
   MOESTRO_ASSIGN(quant::ModuleSpec gate,
-                 module(prefix + "gate_proj", intermediate, config.hidden_size));
+                 module(prefix + "gate_proj", intermediate, config.hidden_size, biased));
   MOESTRO_ASSIGN(quant::ModuleSpec up,
-                 module(prefix + "up_proj", intermediate, config.hidden_size));
+                 module(prefix + "up_proj", intermediate, config.hidden_size, biased));
   MOESTRO_ASSIGN(quant::ModuleSpec down,
-                 module(prefix + "down_proj", config.hidden_size, intermediate));
+                 module(prefix + "down_proj", config.hidden_size, intermediate, biased));
   return layers::MlpSpec::make(std::move(gate), std::move(up), std::move(down),
                                request.limits.max_tokens);
 }
@@ -45,7 +51,10 @@ Result<moe::MoeSpec> FamilyBuilder::experts(const std::string& prefix,
   m.router = moe::RouterSpec::from(config);
   m.hidden = config.hidden_size;
   m.intermediate = config.moe_intermediate_size;
-  MOESTRO_ASSIGN(m.gate, float32_module(prefix + "gate", config.num_experts, config.hidden_size));
+  if (config.swiglu_limit > 0)
+    m.activation = kernels::clamped_swiglu(static_cast<float>(config.swiglu_limit));
+  MOESTRO_ASSIGN(m.gate, float32_module(format("{}{}", prefix, names.router), config.num_experts,
+                                        config.hidden_size, names.router_bias));
   if (config.topk_method == checkpoint::TopkMethod::kNoauxTc)
     m.correction_bias = format("{}{}", prefix, names.correction_bias);
   for (int32_t e = 0; e < config.num_experts; ++e) {
@@ -82,7 +91,6 @@ Result<DecoderLayerSpec> FamilyBuilder::layer_without_attention(int32_t layer,
   spec.attention_norm = norm(p + "input_layernorm.weight");
   spec.mlp_norm = norm(p + "post_attention_layernorm.weight");
   if (!config.moe_layer[static_cast<size_t>(layer)]) {
-    if (config.mlp_bias) return unsupported("mlp_bias true: biases of MLPs are not read");
     MOESTRO_ASSIGN(spec.dense, mlp(p + "mlp.", config.intermediate_size));
     return spec;
   }

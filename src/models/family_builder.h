@@ -15,6 +15,8 @@ namespace moestro::models {
 // Names under "model.layers.<l>." of what follows attention in a layer with experts.
 struct MoeNames {
   std::string_view block = "mlp.";
+  std::string_view router = "gate";  // in the block
+  bool router_bias = false;          // its linear layer has a bias, unlike the correction's
   std::string_view correction_bias = "gate.e_score_correction_bias";        // in the block
   std::string_view gate = "gate_proj", up = "up_proj", down = "down_proj";  // of an expert
   std::string_view shared = "shared_experts.";  // in the block; its MLP has the usual names
@@ -25,10 +27,13 @@ struct FamilyBuilder {
   const SpecRequest& request;
   const checkpoint::ModelConfig& config = request.config;
 
-  Result<quant::ModuleSpec> module(std::string name, int32_t n, int32_t k) const;
+  // biased: it has a bias "<name>.bias".
+  Result<quant::ModuleSpec> module(std::string name, int32_t n, int32_t k,
+                                   bool biased = false) const;
   // Weights that are multiplied in float32 whatever the compute type: those that decide discrete
   // choices.
-  Result<quant::ModuleSpec> float32_module(std::string name, int32_t n, int32_t k) const;
+  Result<quant::ModuleSpec> float32_module(std::string name, int32_t n, int32_t k,
+                                           bool biased = false) const;
   tensor::PackedFormat compute_format() const;
   layers::NormSpec norm(std::string weight) const;  // over the hidden size, rms_norm_eps
 

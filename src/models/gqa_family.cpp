@@ -28,14 +28,14 @@ Result<layers::GqaSpec> Builder::attention(int32_t layer) const {
   a.clip = static_cast<float>(config.clip_qkv);
   if (config.attention_kinds[static_cast<size_t>(layer)] == checkpoint::AttentionKind::kSliding)
     a.window = config.sliding_window;
+  if (config.attention_sinks) a.sinks = p + "sinks";
 
   std::vector<quant::ModuleSpec> input;
-  MOESTRO_ASSIGN(input.emplace_back(), module(p + "q_proj", a.q_width(), a.hidden));
-  MOESTRO_ASSIGN(input.emplace_back(), module(p + "k_proj", a.kv_width(), a.hidden));
-  MOESTRO_ASSIGN(input.emplace_back(), module(p + "v_proj", a.kv_width(), a.hidden));
-  std::vector<std::string> biases;
-  if (config.attention_bias) biases = {p + "q_proj.bias", p + "k_proj.bias", p + "v_proj.bias"};
-  a.input = layers::group_by_format(std::move(input), max_tokens, biases);
+  const bool biased = config.attention_bias;
+  MOESTRO_ASSIGN(input.emplace_back(), module(p + "q_proj", a.q_width(), a.hidden, biased));
+  MOESTRO_ASSIGN(input.emplace_back(), module(p + "k_proj", a.kv_width(), a.hidden, biased));
+  MOESTRO_ASSIGN(input.emplace_back(), module(p + "v_proj", a.kv_width(), a.hidden, biased));
+  a.input = layers::group_by_format(std::move(input), max_tokens);
   if (config.use_qk_norm) {
     const auto norm_of = [&](const char* name, int32_t width) {
       return layers::NormSpec{.weight = p + name,
@@ -53,9 +53,9 @@ Result<layers::GqaSpec> Builder::attention(int32_t layer) const {
                        .head_dim = a.head_dim,
                        .v_head_dim = a.head_dim,
                        .max_context = request.limits.max_context};
-  MOESTRO_ASSIGN(quant::ModuleSpec output, module(p + "o_proj", a.hidden, a.q_width()));
+  MOESTRO_ASSIGN(quant::ModuleSpec output,
+                 module(p + "o_proj", a.hidden, a.q_width(), biased && family.output_bias));
   a.output = layers::LinearSpec::make({std::move(output)}, max_tokens);
-  if (config.attention_bias && family.output_bias) a.output.biases = {p + "o_proj.bias"};
   return a;
 }
 

@@ -1,6 +1,7 @@
 // What the families with grouped-query attention share (qwen3_moe, qwen2_moe, olmoe, mixtral,
-// glm4_moe, minimax_m2; dense: qwen3, llama): q, k, v and o projections under one set of names,
-// norms of queries and keys where config.json has them. Their own files say where they differ.
+// glm4_moe, gpt_oss, minimax_m2; dense: qwen3, llama): q, k, v and o projections under one set of
+// names, norms of queries and keys where config.json has them. Their own files say where they
+// differ.
 #pragma once
 #include <memory>
 

@@ -17,6 +17,7 @@ constexpr Family kFamilies[] = {
     {"glm4_moe", glm4_moe},
     {"glm4_moe_lite", glm4_moe_lite},
     {"glm_moe_dsa", glm_moe_dsa},
+    {"gpt_oss", gpt_oss},
     {"kimi_k2", deepseek_v3},
     {"llama", llama},
     {"minimax_m2", minimax_m2},

@@ -12,18 +12,29 @@
 namespace moestro::quant {
 namespace {
 
+Result<std::vector<float>> read_bias(LoadContext& context, const ModuleSpec& spec) {
+  if (spec.bias.empty()) return read_fused_bias(context.source, spec);
+  MOESTRO_ASSIGN(const checkpoint::TensorView t,
+                 context.source.get(spec.bias, {spec.n}, {DType::kF32, DType::kBF16, DType::kF16}));
+  std::vector<float> bias(static_cast<size_t>(spec.n));
+  for (int32_t c = 0; c < spec.n; ++c)
+    bias[static_cast<size_t>(c)] = float_at(t.bytes.data(), t.dtype, c);
+  if (context.progress) context.progress(t.bytes.size());
+  return bias;
+}
+
 // Bias of the modules as the packed matrix has its channels; null where they have none.
 // position(m, c): packed channel of channel c of module m.
 template <class Position>
 Result<const float*> load_bias(LoadContext& context, std::initializer_list<const ModuleSpec*> specs,
                                int32_t padded_n, Position position) {
-  if (!(*specs.begin())->has_bias) return static_cast<const float*>(nullptr);
+  if (!(*specs.begin())->has_bias()) return static_cast<const float*>(nullptr);
   MOESTRO_ASSIGN(std::byte * dst,
                  context.arena.allocate(static_cast<size_t>(padded_n) * sizeof(float)));
   auto* out = reinterpret_cast<float*>(dst);
   int32_t m = 0;
   for (const ModuleSpec* spec : specs) {
-    MOESTRO_ASSIGN(const std::vector<float> bias, read_fused_bias(context.source, *spec));
+    MOESTRO_ASSIGN(const std::vector<float> bias, read_bias(context, *spec));
     for (int32_t c = 0; c < spec->n; ++c) out[position(m, c)] = bias[static_cast<size_t>(c)];
     ++m;
   }
@@ -57,7 +68,7 @@ Result<ModuleSpec> make_module(const checkpoint::WeightSource& source,
   spec.declared = facts.declared;
   spec.n = n;
   spec.k = k;
-  spec.has_bias = has_fused_bias(source, module);
+  spec.has_fused_bias = has_fused_bias(source, module);
   MOESTRO_TRY(spec.method->describe(facts, spec));
   spec.module = std::move(module);
   return spec;

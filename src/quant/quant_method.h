@@ -29,7 +29,9 @@ struct ModuleSpec {
   const checkpoint::QuantGroup* declared = nullptr;
   tensor::PackedFormat format = tensor::PackedFormat::kF32;
   int32_t n = 0, k = 0;
-  bool has_bias = false;  // loaded with the weight: experts that share fused tensors
+  bool has_fused_bias = false;  // it is a part of a tensor of all experts' biases
+  std::string bias;             // tensor of one of its own, [n]; "": none
+  bool has_bias() const { return has_fused_bias || !bias.empty(); }
   // In words, for explain: "int4, groups of 128"; "int8 per token, dynamic".
   std::string weights, activations;
   // Where it does not run as the checkpoint says: "asked -> got, because why; cost: what". The same

@@ -196,7 +196,7 @@ TEST_P(GoldenModel, Bfloat16StaysClose) {
 INSTANTIATE_TEST_SUITE_P(Models, InvariantModel,
                          testing::Values("glm_moe_dsa", "glm_moe_dsa_shared_index", "qwen3_moe",
                                          "qwen3_moe_mixed", "qwen2_moe", "olmoe_clipped",
-                                         "deepseek_v2", "deepseek_v32"),
+                                         "deepseek_v2", "deepseek_v32", "gpt_oss"),
                          [](const auto& info) { return info.param; });
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenModel,
@@ -204,7 +204,7 @@ INSTANTIATE_TEST_SUITE_P(Models, GoldenModel,
                                          "qwen3_moe_mixed", "qwen2_moe", "olmoe", "olmoe_clipped",
                                          "mixtral", "glm4_moe", "minimax_m2", "qwen3", "llama",
                                          "deepseek_v2", "deepseek_v3", "deepseek_v32",
-                                         "glm4_moe_lite"),
+                                         "glm4_moe_lite", "gpt_oss"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

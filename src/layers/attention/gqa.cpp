@@ -38,6 +38,7 @@ class Gqa final : public Attention {
   GqaSpec spec_;
   GroupedLinear input_;
   std::optional<Norm> q_norm_, k_norm_;
+  const float* sinks_ = nullptr;
   Linear output_;
 };
 
@@ -50,6 +51,9 @@ Result<std::unique_ptr<Attention>> Gqa::load(quant::LoadContext& context, const 
   }
   if (spec.k_norm) {
     MOESTRO_ASSIGN(gqa->k_norm_, Norm::load(context, *spec.k_norm));
+  }
+  if (!spec.sinks.empty()) {
+    MOESTRO_ASSIGN(gqa->sinks_, quant::load_floats(context, spec.sinks, {spec.heads}));
   }
   MOESTRO_ASSIGN(gqa->output_, Linear::load(context, spec.output));
   return std::unique_ptr<Attention>(std::move(gqa));
@@ -128,7 +132,7 @@ void Gqa::forward(StepContext& c, const kernels::LayerKv& kv, const float* h, fl
                        .v_head_dim = spec_.head_dim,
                        .scale = spec_.scale,
                        .window = spec_.window,
-                       .sinks = nullptr,
+                       .sinks = sinks_,
                        .out = a.out,
                        .scratch = c.scratch},
                       c.worker);

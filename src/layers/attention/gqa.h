@@ -5,6 +5,7 @@
 #pragma once
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "kernels/op_choice.h"
 #include "layers/attention/attention.h"
@@ -19,6 +20,7 @@ struct GqaSpec {
   int32_t window = 0;  // > 0: a token sees itself and window - 1 before it
   float scale = 0;     // of the scores
   float clip = 0;      // > 0: q, k, v are clamped to [-clip, clip] after the norms
+  std::string sinks;   // tensor [heads]: one more logit a head in the softmax's sum; "": none
   LinearGroups input;  // of h: q, k, v, in this order
   // Before rotation, each of its own: width head_dim (one head at a time) or all heads' values
   // together.
