@@ -110,12 +110,11 @@ std::string kernel_text(const plan::Plan& p) {
   for (const plan::PlanEntry& e : p.entries) {
     if (e.part != "experts" && e.part != "attention" && e.part != "dense mlp") continue;
     for (const plan::BucketPlan& b : e.buckets) {
-      std::vector<std::string>* list = &by_order;
-      for (const plan::Candidate& c : b.candidates) {
-        if (c.reason_class() == "flag") list = &forced;
-        if (c.why_not.empty() && c.us > 0) list = &measured;
-      }
-      add_once(*list, format("{} → {}", e.op, b.kernel));
+      const std::string_view by = b.chosen_by();
+      add_once(by == "flag"       ? forced
+               : by == "measured" ? measured
+                                  : by_order,
+               format("{} → {}", e.op, b.kernel));
     }
   }
   std::vector<std::string> texts;
@@ -212,7 +211,8 @@ std::string times_text(const PlannedModel& planned) {
   if (!times.why_not.empty())
     return format("not measured ({}): the order of the kernel lists decides", times.why_not);
   plan::PlanInput input = planned.plan.input;
-  const int missing = plan::count_unmeasured(*planned.spec, input, times.table);
+  const auto walk = [&planned](models::OpVisitor& visitor) { planned.spec->visit(visitor); };
+  const int missing = plan::count_unmeasured(walk, input, times.table);
   if (missing > 0)
     return format(
         "{} shapes are not measured yet: there the order of the kernel lists decides; the "

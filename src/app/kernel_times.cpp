@@ -3,7 +3,6 @@
 #include "base/format.h"
 #include "base/log.h"
 #include "plan/kernel_table_file.h"
-#include "plan/measure.h"
 
 namespace moestro::app {
 
@@ -31,14 +30,16 @@ KernelTimesState open_kernel_times(const config::Options& options, const plan::M
   return state;
 }
 
-bool complete_kernel_times(KernelTimesState& state, models::ModelSpec& spec,
-                           const plan::PlanInput& input, platform::Gang& gang) {
+bool complete_kernel_times(KernelTimesState& state, const plan::OpWalk& walk,
+                           const plan::PlanInput& input, platform::Gang& gang,
+                           const plan::MeasureOptions& measuring) {
   if (state.is_warning) log_warning("{}; the order of the kernel lists decides", state.why_not);
   if (!state.why_not.empty()) return false;
-  const int missing = plan::count_unmeasured(spec, input, state.table);
+  const int missing = plan::count_unmeasured(walk, input, state.table, measuring);
   if (missing == 0) return false;
   log_info("measuring kernels for {} shapes, once on this machine (--kernel-table)", missing);
-  const Result<plan::MeasureReport> report = plan::measure(spec, input, gang, state.table);
+  const Result<plan::MeasureReport> report =
+      plan::measure(walk, input, gang, state.table, measuring);
   if (!report.ok()) {
     log_warning("{}; the order of the kernel lists decides", report.status().message());
     return !state.table.empty();

@@ -6,9 +6,9 @@
 
 #include "base/status.h"
 #include "config/options.h"
-#include "models/model_spec.h"
 #include "plan/kernel_table.h"
 #include "plan/machine.h"
+#include "plan/measure.h"
 #include "plan/plan.h"
 #include "platform/gang.h"
 
@@ -22,8 +22,10 @@ struct KernelTimesState {
 };
 KernelTimesState open_kernel_times(const config::Options& options, const plan::Machine& machine);
 
-// Measures what the table lacks for this model and keeps it. True: times were added, so plan again.
-bool complete_kernel_times(KernelTimesState& state, models::ModelSpec& spec,
-                           const plan::PlanInput& input, platform::Gang& gang);
+// Measures what the table lacks for these places and keeps it. True: times were added, so plan
+// again.
+bool complete_kernel_times(KernelTimesState& state, const plan::OpWalk& walk,
+                           const plan::PlanInput& input, platform::Gang& gang,
+                           const plan::MeasureOptions& measuring = {});
 
 }  // namespace moestro::app

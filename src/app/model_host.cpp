@@ -316,7 +316,8 @@ Result<std::unique_ptr<ModelHost>> ModelHost::start(const config::Options& optio
   MOESTRO_ASSIGN(PlannedModel planned, plan_model(options, needs));
   auto gang = std::make_unique<platform::Gang>(planned.plan.input.num_workers,
                                                options.parallel.pin_threads);
-  if (complete_kernel_times(planned.times, *planned.spec, planned.plan.input, *gang)) {
+  const auto walk = [&planned](models::OpVisitor& visitor) { planned.spec->visit(visitor); };
+  if (complete_kernel_times(planned.times, walk, planned.plan.input, *gang)) {
     const KernelTimesState times = std::move(planned.times);
     MOESTRO_ASSIGN(planned, plan_model(options, needs, &times));
   }

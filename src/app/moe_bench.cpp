@@ -107,6 +107,7 @@ class RowTimer {
   void forward(const moe::MoeLayer& layer, const float* x, int32_t tokens);
   double relative_error(const Layers& layers);
   MoeBenchRow summarise(size_t kernel) const;
+  size_t fastest() const;
   int64_t bytes_of(int turn);
 
   const MoeBenchLayers& layers_;
@@ -125,8 +126,8 @@ class RowTimer {
 
 Status RowTimer::prepare() {
   const MoeBenchShape& s = layers_.shape();
-  const kernels::ExpertMlpShape shape = layers_.expert_shape(run_.tokens);
-  int64_t scratch = run_.gate->scratch_bytes(layers_.gate_shape(run_.tokens), gang_.num_workers());
+  const kernels::ExpertMlpShape shape = expert_shape(s, layers_.format(), run_.tokens);
+  int64_t scratch = run_.gate->scratch_bytes(gate_shape(s, run_.tokens), gang_.num_workers());
   const ExpertMlpKernel* reference = &kernels::expert_mlp_kernels(layers_.format()).back();
   scratch = std::max(scratch, reference->scratch_bytes(shape, gang_.num_workers()));
   for (const ExpertMlpKernel* kernel : run_.kernels) {
@@ -232,14 +233,23 @@ Result<std::vector<MoeBenchRow>> RowTimer::time() {
   return rows;
 }
 
+size_t RowTimer::fastest() const {
+  const auto slower = [](const std::vector<double>& a, const std::vector<double>& b) {
+    return median(a) < median(b);
+  };
+  return static_cast<size_t>(std::ranges::min_element(seconds_, slower) - seconds_.begin());
+}
+
 MoeBenchRow RowTimer::summarise(size_t kernel) const {
   const MoeBenchShape& s = layers_.shape();
   const double ops = 6.0 * s.hidden * s.intermediate * s.router.top_k * run_.tokens;
   const double peak = peaks_[kernel];
-  std::vector<double> read_share, floor_ratio;
+  std::vector<double> read_share, floor_ratio, over_best;
+  const std::vector<double>& best = seconds_[fastest()];
   for (size_t i = 0; i < read_.size(); ++i) {
     const double t = seconds_[kernel][i], bytes_floor = step_bytes_[i] / read_[i];
     read_share.push_back(bytes_floor / t);
+    over_best.push_back(t / best[i]);
     floor_ratio.push_back(t / std::max(bytes_floor, peak > 0 ? ops / peak : 0));
   }
   MoeBenchRow row;
@@ -253,6 +263,7 @@ MoeBenchRow RowTimer::summarise(size_t kernel) const {
   row.read_share = median(read_share);
   row.peak_share = peak > 0 ? ops / (row.us * 1e-6) / peak : 0;
   row.floor_ratio = median(floor_ratio);
+  row.over_best = median(over_best);
   row.read_gbs = median(read_) / 1e9;
   return row;
 }
@@ -274,17 +285,18 @@ Result<PackedFormat> moe_bench_format(std::string_view scheme) {
   return invalid_argument(format("--scheme {}: not known; there are {}", scheme, known));
 }
 
-kernels::LinearShape MoeBenchLayers::gate_shape(int32_t max_tokens) const {
-  return {PackedFormat::kF32, max_tokens, shape_.router.num_experts, shape_.hidden};
+kernels::LinearShape gate_shape(const MoeBenchShape& shape, int32_t max_tokens) {
+  return {PackedFormat::kF32, max_tokens, shape.router.num_experts, shape.hidden};
 }
 
-kernels::ExpertMlpShape MoeBenchLayers::expert_shape(int32_t max_tokens) const {
-  return {.format = format_,
+kernels::ExpertMlpShape expert_shape(const MoeBenchShape& shape, const PackedFormat& format,
+                                     int32_t max_tokens) {
+  return {.format = format,
           .max_tokens = max_tokens,
-          .max_rows = max_tokens * shape_.router.top_k,
-          .experts = shape_.router.num_experts,
-          .hidden = shape_.hidden,
-          .intermediate = shape_.intermediate};
+          .max_rows = max_tokens * shape.router.top_k,
+          .experts = shape.router.num_experts,
+          .hidden = shape.hidden,
+          .intermediate = shape.intermediate};
 }
 
 Result<std::unique_ptr<MoeBenchLayers>> MoeBenchLayers::make(const MoeBenchShape& shape,
@@ -351,8 +363,8 @@ std::vector<std::unique_ptr<moe::MoeLayer>> MoeBenchLayers::with(const kernels::
   spec.router = shape_.router;
   spec.hidden = shape_.hidden;
   spec.intermediate = shape_.intermediate;
-  spec.gate_op = kernels::LinearChoice::of(gate_shape(max_tokens), gate);
-  spec.expert_op = kernels::ExpertMlpChoice::of(expert_shape(max_tokens), experts);
+  spec.gate_op = kernels::LinearChoice::of(gate_shape(shape_, max_tokens), gate);
+  spec.expert_op = kernels::ExpertMlpChoice::of(expert_shape(shape_, format_, max_tokens), experts);
   std::vector<std::unique_ptr<moe::MoeLayer>> result;
   for (int layer = 0; layer < num_layers_; ++layer) {
     std::vector<PackedMatrix> gate_up, down;

@@ -28,6 +28,10 @@ const MoeBenchShape* find_moe_bench_shape(std::string_view name);
 // "int8", "fp8-block", …; an unknown one lists all.
 Result<tensor::PackedFormat> moe_bench_format(std::string_view scheme);
 
+kernels::LinearShape gate_shape(const MoeBenchShape& shape, int32_t max_tokens);
+kernels::ExpertMlpShape expert_shape(const MoeBenchShape& shape, const tensor::PackedFormat& format,
+                                     int32_t max_tokens);
+
 // Layers of one shape and scheme, at least 1 GiB together, so that taking turns reads weights from
 // memory. A layer of more than 2 GiB lets several experts share bytes (num_distinct below its
 // experts), which changes nothing for a reader: the shared bytes come round only after 2 GiB.
@@ -46,8 +50,6 @@ class MoeBenchLayers {
   int64_t gate_bytes() const { return gate_bytes_; }
   std::span<const std::byte> memory() const { return {memory_.data(), memory_.size()}; }
 
-  kernels::LinearShape gate_shape(int32_t max_tokens) const;
-  kernels::ExpertMlpShape expert_shape(int32_t max_tokens) const;
   // The layers, running these kernels.
   std::vector<std::unique_ptr<moe::MoeLayer>> with(const kernels::LinearKernel& gate,
                                                    const kernels::ExpertMlpKernel& experts,
@@ -78,6 +80,7 @@ struct MoeBenchRow {
   double read_share = 0;    // weight bytes a second over the read bandwidth of the same moment
   double peak_share = 0;    // operations a second over the unit's peak
   double floor_ratio = 0;   // time over the larger of bytes / read bandwidth and operations / peak
+  double over_best = 1;     // time over that of the fastest kernel of the same turns, median
   double rel_error = 0;     // |y - reference| / |reference| over sampled tokens
   double read_gbs = 0;      // read bandwidth while this row ran, median
 };

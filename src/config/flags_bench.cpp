@@ -383,7 +383,7 @@ constexpr Flag kBench[] = {
         .on(Verb::kBenchMoe)
         .common(),
     honoured("--all-kernels", kSwitch, "false",
-             "Time every kernel that can run, interleaved, not only the planned one",
+             "Time every kernel that can run, in turns, and say how the planned one compares",
              MOESTRO_FIELD(bench.moe_all_kernels))
         .ours()
         .on(Verb::kBenchMoe)

@@ -28,6 +28,7 @@ constexpr Flag kKernel[] = {
         "keeps them there",
         MOESTRO_FIELD(moe.kernel_table))
         .ours()
+        .on(kEngineVerbs | Verb::kBenchMoe)
         .common(),
     honoured("--strict", kPair, "false",
              "Fail where the plan would take something else than what was asked for",

@@ -30,7 +30,7 @@ inline std::string forbidden(std::string_view name, platform::IsaSet needs,
 // reason. times null: the first. Returns its index, or -1 if there is none.
 int pick(std::vector<Candidate>& candidates, const KernelTimes* times, int bucket);
 
-// Of one bucket, by order alone. forced: a kernel's name, or empty. Null when nothing fits.
+// Of one bucket. forced: a kernel's name, or empty. Null when nothing fits.
 template <class Shape, class Args>
 const kernels::Kernel<Shape, Args>* choose(std::span<const kernels::Kernel<Shape, Args>> list,
                                            const Shape& shape, platform::IsaSet isa,

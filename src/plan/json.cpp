@@ -39,7 +39,8 @@ json::object entry_json(const PlanEntry& e) {
       if (c.us > 0) loser["us"] = c.us;
       rejected.push_back(std::move(loser));
     }
-    json::object bucket{{"tokens", tokens_text(b)}, {"kernel", b.kernel}};
+    json::object bucket{
+        {"tokens", tokens_text(b)}, {"kernel", b.kernel}, {"chosen_by", b.chosen_by()}};
     if (us > 0) bucket["us"] = us;
     bucket["rejected"] = std::move(rejected);
     buckets.push_back(std::move(bucket));

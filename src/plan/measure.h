@@ -1,15 +1,19 @@
-// Measuring a KernelTable: the kernels that could run a place are timed in turns on made-up weights
-// of its format and shape (fewer experts and channels where there are many; ratios are what
-// counts), a few tokens and many. Also finds out which kernels give equal bits. Called at the first
-// start of a program on a machine, on the main thread, before the weights are read.
+// Measuring a KernelTable: the kernels that could run a place are timed in turns on a sample of it
+// (samples.h), and which of them give equal bits is found out. Called at the first start of a
+// program on a machine, on the main thread, before the weights are read.
 #pragma once
+#include <functional>
+
 #include "base/status.h"
-#include "models/model_spec.h"
+#include "models/op_visitor.h"
 #include "plan/kernel_table.h"
 #include "plan/plan.h"
 #include "platform/gang.h"
 
 namespace moestro::plan {
+
+// Shows a visitor the places to measure: `spec.visit(visitor)` of a model.
+using OpWalk = std::function<void(models::OpVisitor&)>;
 
 struct MeasureOptions {
   double max_seconds = 4.5;
@@ -24,12 +28,12 @@ struct MeasureReport {
   double seconds = 0;
 };
 
-// Places of the spec with two or more kernels to time that the table does not know.
-int count_unmeasured(models::ModelSpec& spec, const PlanInput& input, const KernelTable& table,
+// Places with two or more kernels to time that the table does not know.
+int count_unmeasured(const OpWalk& walk, const PlanInput& input, const KernelTable& table,
                      const MeasureOptions& options = {});
 // Adds them. No memory for the samples: kResourceExhausted, and the table holds what was measured
 // until then.
-Result<MeasureReport> measure(models::ModelSpec& spec, const PlanInput& input, platform::Gang& gang,
+Result<MeasureReport> measure(const OpWalk& walk, const PlanInput& input, platform::Gang& gang,
                               KernelTable& table, const MeasureOptions& options = {});
 
 }  // namespace moestro::plan

@@ -1,11 +1,13 @@
-// The ops that a plan chooses kernels for: how each kind is called, described and keyed, and which
-// list holds its candidates. Used inside plan/ only.
+// The ops that a plan chooses kernels for: how each kind is called, described and keyed, which list
+// holds its candidates, and the choice itself. Used by plan/ and by bench moe.
 #pragma once
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "base/format.h"
 #include "kernels/op_choice.h"
+#include "plan/choose.h"
 
 namespace moestro::plan {
 
@@ -65,5 +67,41 @@ inline std::string table_key(const kernels::ExpertMlpShape& s, int workers) {
                 s.max_rows / std::max(s.max_tokens, 1), s.hidden, s.intermediate, workers);
 }
 std::string table_key(const auto&, int) { return {}; }
+
+// The largest number of tokens that the place can see in a step.
+inline int32_t max_tokens_of(const kernels::LinearShape& s) { return s.max_rows; }
+inline int32_t max_tokens_of(const kernels::HeadLinearShape& s) { return s.max_rows; }
+int32_t max_tokens_of(const auto& s) { return s.max_tokens; }
+
+// Appends what a bucket's plan says; neighbours that say the same become one.
+void append_bucket(std::vector<BucketPlan>& buckets, BucketPlan next);
+// "a (isa: …), b (shape: …)"
+std::string reasons_text(const std::vector<Candidate>& candidates);
+
+// Chooses the kernels of an op, by the input's table where it has times, and writes them into it.
+// Returns the buckets that its tokens can reach. Nothing fits: kUnsupported that names the place.
+template <class Op>
+Result<std::vector<BucketPlan>> choose_kernels(Op& op, std::string_view place,
+                                               const PlanInput& input, std::string_view forced) {
+  const auto list = candidates_of(op.shape);
+  const KernelTimes* times = nullptr;
+  if (input.table != nullptr) times = input.table->find(table_key(op.shape, input.num_workers));
+  std::vector<BucketPlan> buckets;
+  for (int b = 0; b < kernels::kTokenBuckets; ++b) {
+    BucketPlan bucket{
+        .first = kernels::first_of_bucket(b), .last = -1, .kernel = {}, .candidates = {}};
+    const auto* kernel = choose(list, op.shape, input.isa, forced, bucket.candidates, times, b);
+    if (kernel == nullptr) {
+      const Named named = describe(op.shape);
+      return unsupported(format("no kernel can run {} ({}; {}): {}", place, named.op, named.shape,
+                                reasons_text(bucket.candidates)));
+    }
+    op.kernels[static_cast<size_t>(b)] = kernel;
+    if (bucket.first > max_tokens_of(op.shape) && b > 0) continue;  // never that many
+    bucket.kernel = kernel->name;
+    append_bucket(buckets, std::move(bucket));
+  }
+  return buckets;
+}
 
 }  // namespace moestro::plan

@@ -12,18 +12,6 @@ namespace {
 
 using models::OpSite;
 
-std::string reasons(const std::vector<Candidate>& candidates) {
-  std::string text;
-  for (const Candidate& c : candidates)
-    text += format("{}{} ({})", text.empty() ? "" : ", ", c.kernel, c.why_not);
-  return text;
-}
-
-// The largest number of tokens that the place can see in a step.
-int32_t max_tokens_of(const kernels::LinearShape& s) { return s.max_rows; }
-int32_t max_tokens_of(const kernels::HeadLinearShape& s) { return s.max_rows; }
-int32_t max_tokens_of(const auto& s) { return s.max_tokens; }
-
 class Chooser final : public models::OpVisitor {
  public:
   Chooser(Plan& plan, const std::vector<std::pair<std::string, std::string>>& forced)
@@ -43,7 +31,9 @@ class Chooser final : public models::OpVisitor {
       all.candidates.push_back({std::string(table.name),
                                 forbidden(table.name, table.needs, {}, plan_.input.isa, forced)});
     const int index = pick(all.candidates, nullptr, 0);
-    if (index < 0) return fail(entry, all.candidates);
+    if (index < 0)
+      return fail(unsupported(
+          format("no kernel can run {} (row_ops): {}", entry.name, reasons_text(all.candidates))));
     ops.table = &kernels::row_ops()[static_cast<size_t>(index)];
     all.kernel = ops.table->name;
     entry.buckets.push_back(std::move(all));
@@ -110,22 +100,10 @@ class Chooser final : public models::OpVisitor {
   template <class Op>
   void decide(const OpSite& site, Op& op) {
     PlanEntry entry = entry_of(site, describe(op.shape));
-    const std::string_view forced = forced_name(entry.op);
-    const auto list = candidates_of(op.shape);
-    const KernelTimes* times = nullptr;
-    if (plan_.input.table != nullptr && !plan_.input.table->empty())
-      times = plan_.input.table->find(table_key(op.shape, plan_.input.num_workers));
-    for (int b = 0; b < kernels::kTokenBuckets; ++b) {
-      BucketPlan bucket{
-          .first = kernels::first_of_bucket(b), .last = -1, .kernel = {}, .candidates = {}};
-      const auto* kernel =
-          choose(list, op.shape, plan_.input.isa, forced, bucket.candidates, times, b);
-      if (kernel == nullptr) return fail(entry, bucket.candidates);
-      op.kernels[static_cast<size_t>(b)] = kernel;
-      if (bucket.first > max_tokens_of(op.shape) && b > 0) continue;  // never that many
-      bucket.kernel = kernel->name;
-      append(entry.buckets, std::move(bucket));
-    }
+    Result<std::vector<BucketPlan>> buckets =
+        choose_kernels(op, entry.name, plan_.input, forced_name(entry.op));
+    if (!buckets.ok()) return fail(buckets.status());
+    entry.buckets = std::move(*buckets);
     entry.scratch_bytes = op.scratch_bytes(plan_.input.num_workers);
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, entry.scratch_bytes);
     for (const std::string& text : site.substitutions)
@@ -133,25 +111,8 @@ class Chooser final : public models::OpVisitor {
     op.counts = finish(std::move(entry), site.layer);
   }
 
-  // Neighbours that say the same become one.
-  static void append(std::vector<BucketPlan>& buckets, BucketPlan next) {
-    if (!buckets.empty()) {
-      BucketPlan& last = buckets.back();
-      const auto same = [](const Candidate& a, const Candidate& b) {
-        return a.kernel == b.kernel && a.why_not == b.why_not && a.us == b.us;
-      };
-      if (std::equal(last.candidates.begin(), last.candidates.end(), next.candidates.begin(),
-                     next.candidates.end(), same))
-        return;
-      last.last = next.first - 1;
-    }
-    buckets.push_back(std::move(next));
-  }
-
-  void fail(const PlanEntry& entry, const std::vector<Candidate>& candidates) {
-    if (!status_.ok()) return;
-    status_ = unsupported(format("no kernel can run {} ({}; {}): {}", entry.name, entry.op,
-                                 entry.shape, reasons(candidates)));
+  void fail(Status status) {
+    if (status_.ok()) status_ = std::move(status);
   }
 
   // Files the place under its entry; returns its counters.
@@ -188,7 +149,16 @@ std::string tokens_text(const BucketPlan& b) {
   return b.last < 0 ? format("{} and more", b.first) : format("{}-{}", b.first, b.last);
 }
 
-const BucketPlan* PlanEntry::bucket_of(int32_t tokens) const {
+std::string_view BucketPlan::chosen_by() const {
+  bool measured = false;
+  for (const Candidate& c : candidates) {
+    if (c.reason_class() == "flag") return "flag";
+    measured = measured || (c.why_not.empty() && c.us > 0);
+  }
+  return measured ? "measured" : "order";
+}
+
+const BucketPlan* bucket_of(const std::vector<BucketPlan>& buckets, int32_t tokens) {
   for (const BucketPlan& b : buckets)
     if (tokens >= b.first && (b.last < 0 || tokens <= b.last)) return &b;
   return nullptr;

@@ -47,8 +47,13 @@ struct BucketPlan {
   int32_t first = 1, last = -1;  // -1: no limit
   std::string kernel;
   std::vector<Candidate> candidates;  // in the order of the list
+
+  // What decided: "flag" (--kernel), "measured" (the table of times) or "order" (of the list).
+  std::string_view chosen_by() const;
 };
 std::string tokens_text(const BucketPlan& bucket);  // "1-4", "257 and more", "all"
+// Of buckets in ascending order; null: never that many.
+const BucketPlan* bucket_of(const std::vector<BucketPlan>& buckets, int32_t tokens);
 
 // One kind of place: the same op, shape and scheme in `layers`.
 struct PlanEntry {
@@ -62,7 +67,7 @@ struct PlanEntry {
   int64_t weight_bytes = 0;                  // resident, of all layers together
   int64_t scratch_bytes = 0;                 // transient: of one call, shared by all places
 
-  const BucketPlan* bucket_of(int32_t tokens) const;  // null: never that many
+  const BucketPlan* bucket_of(int32_t tokens) const { return plan::bucket_of(buckets, tokens); }
   // The distinct kernels, in the order of their buckets: "a, b".
   std::string kernels_text() const;
 };

@@ -16,6 +16,16 @@ namespace {
 constexpr float kFp8Deviation =
     112.0f;  // absmax scaling of normal weights: four deviations are 448
 
+// Values that are made up; more repeat them, which costs a tenth. A prime, so that rows differ.
+constexpr size_t kDistinctValues = 1'048'573;
+
+// Repeats the first `period` bytes.
+void repeat(std::span<std::byte> out, size_t period) {
+  for (size_t at = period; at < out.size(); at += period)
+    std::copy_n(out.begin(), std::min(period, out.size() - at),
+                out.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
 // float8 codes of normal values, as checkpoints hold them: uniform codes would be subnormal far
 // more often, and kernels may treat subnormals apart.
 void fill_normal_fp8(uint64_t key, std::span<std::byte> out) {
@@ -37,12 +47,16 @@ RandomMatrix::RandomMatrix(const tensor::PackedFormat& f, int32_t n, int32_t k, 
   const int64_t row = (int64_t{k} * tensor::bits_of(f.weight) + 7) / 8;
   bytes.resize(static_cast<size_t>(row * n));
   const float deviation = 1.0f / std::sqrt(static_cast<float>(k));
+  const size_t value_bytes = static_cast<size_t>(tensor::bits_of(f.weight) + 7) / 8;
+  const size_t period = std::min(bytes.size(), kDistinctValues * value_bytes);
+  const std::span<std::byte> distinct = std::span(bytes).first(period);
   if (!tensor::has_channel_scales(f))
-    checkpoint::fill_normal(key, bytes, dtype, 0, deviation);
+    checkpoint::fill_normal(key, distinct, dtype, 0, deviation);
   else if (f.weight == WeightType::kFp8)
-    fill_normal_fp8(key, bytes);
+    fill_normal_fp8(key, distinct);
   else
-    checkpoint::fill_random_bytes(key, bytes);
+    checkpoint::fill_random_bytes(key, distinct);
+  repeat(bytes, period);
   // The deviation of the codes.
   const float spread = f.weight == WeightType::kInt8   ? 74.0f
                        : f.weight == WeightType::kInt4 ? 4.6f
