@@ -60,6 +60,8 @@ constexpr VerbCode kVerbs[] = {
     {Verb::kInspect, run_inspect, false},
     {Verb::kLogits, run_logits, false},
     {Verb::kPerplexity, run_perplexity, false},
+    {Verb::kTokenize, run_tokenize, false},
+    {Verb::kRender, run_render, false},
     {Verb::kQuantize, run_quantize, false},
 };
 

@@ -23,8 +23,7 @@ Result<std::string> read_template_flag(const std::string& value) {
   }
   std::ifstream file(value);
   if (!file)
-    return invalid_argument(
-        format("--chat-template: '{}' is neither a file nor a template", value));
+    return invalid_argument(format("chat template: '{}' is neither a file nor a template", value));
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
@@ -35,27 +34,6 @@ Result<std::shared_ptr<const text::ChatTemplate>> compile(std::string_view sourc
   Result<std::unique_ptr<text::ChatTemplate>> compiled = text::ChatTemplate::compile(source);
   if (!compiled.ok()) return compiled.status().with(what);
   return std::shared_ptr<const text::ChatTemplate>(std::move(compiled).value());
-}
-
-Status open_templates(const config::Options& options, const checkpoint::ModelFiles& files,
-                      ModelText& text) {
-  if (options.server.chat_template) {
-    MOESTRO_ASSIGN(const std::string source, read_template_flag(*options.server.chat_template));
-    MOESTRO_ASSIGN(text.chat_template, compile(source, "--chat-template"));
-    text.template_source = source;
-    return {};
-  }
-  MOESTRO_ASSIGN(std::string source, read_optional(files, "chat_template.jinja"));
-  if (source.empty() && text.tokenizer->chat_template()) source = *text.tokenizer->chat_template();
-  text.template_source = source + text.tokenizer->tool_use_template().value_or("");
-  if (!source.empty()) {
-    MOESTRO_ASSIGN(text.chat_template, compile(source, "chat template of " + files.location()));
-  }
-  if (text.tokenizer->tool_use_template()) {
-    MOESTRO_ASSIGN(text.tool_template, compile(*text.tokenizer->tool_use_template(),
-                                               "tool template of " + files.location()));
-  }
-  return {};
 }
 
 std::optional<std::string> content(const std::optional<text::NamedToken>& token) {
@@ -84,29 +62,57 @@ text::ChatTemplate::Input ModelText::template_input() const {
   return input;
 }
 
+Result<ModelText> open_templates(const config::Options& options,
+                                 const checkpoint::ModelFiles& files) {
+  MOESTRO_ASSIGN(const std::string config, read_optional(files, "tokenizer_config.json"));
+  MOESTRO_ASSIGN(std::string jinja, read_optional(files, "chat_template.jinja"));
+  Result<text::ChatTemplateFiles> found = text::chat_template_files(config, std::move(jinja));
+  if (!found.ok())
+    return found.status().with(format("tokenizer_config.json of {}", files.location()));
+  ModelText text;
+  text.bos_token = found->bos_token;
+  text.eos_token = found->eos_token;
+  text.pad_token = found->pad_token;
+  text.unk_token = found->unk_token;
+  if (options.server.chat_template) {
+    MOESTRO_ASSIGN(text.template_source, read_template_flag(*options.server.chat_template));
+    MOESTRO_ASSIGN(text.chat_template, compile(text.template_source, "chat template given"));
+    return text;
+  }
+  text.template_source = found->source + found->tool_source;
+  if (!found->source.empty()) {
+    MOESTRO_ASSIGN(text.chat_template,
+                   compile(found->source, "chat template of " + files.location()));
+  }
+  if (!found->tool_source.empty()) {
+    MOESTRO_ASSIGN(text.tool_template,
+                   compile(found->tool_source, "tool template of " + files.location()));
+  }
+  return text;
+}
+
 Result<ModelText> open_text(const config::Options& options, const checkpoint::ModelFiles& files) {
   std::unique_ptr<checkpoint::ModelFiles> other;
   const checkpoint::ModelFiles* from = &files;
   if (options.model.tokenizer) {
-    MOESTRO_ASSIGN(other, checkpoint::open_model_directory(*options.model.tokenizer));
+    MOESTRO_ASSIGN(other, checkpoint::open_directory(*options.model.tokenizer));
     from = other.get();
   }
   if (!from->contains("tokenizer.json")) {
     return not_found(format("{} has no tokenizer.json; --tokenizer names a directory that has one",
                             from->location()));
   }
+  MOESTRO_ASSIGN(ModelText text, open_templates(options, *from));
   MOESTRO_ASSIGN(const auto tokenizer_json, from->open("tokenizer.json"));
   MOESTRO_ASSIGN(const std::string tokenizer_config, read_optional(*from, "tokenizer_config.json"));
   Result<std::unique_ptr<text::Tokenizer>> tokenizer =
       text::Tokenizer::load(tokenizer_json->text(), tokenizer_config);
   if (!tokenizer.ok()) return tokenizer.status().with("tokenizer of " + from->location());
-  ModelText text;
   text.tokenizer = std::move(tokenizer).value();
   text.bos_token = content(text.tokenizer->bos());
   text.eos_token = content(text.tokenizer->eos());
   text.pad_token = content(text.tokenizer->pad());
   text.unk_token = content(text.tokenizer->unk());
-  MOESTRO_TRY(open_templates(options, *from, text));
   return text;
 }
 

@@ -1,6 +1,6 @@
 // The text side of a model: tokenizer, chat template, special tokens, and the sampling that its
-// files recommend. Used by serve, chat and complete on the main thread; the parts are immutable
-// afterwards.
+// files recommend. Used by serve, chat, complete, tokenize and render on the main thread; the parts
+// are immutable afterwards.
 #pragma once
 #include <memory>
 #include <optional>
@@ -18,7 +18,7 @@
 namespace moestro::app {
 
 struct ModelText {
-  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::Tokenizer> tokenizer;  // null only from open_templates()
   std::shared_ptr<const text::ChatTemplate> chat_template,
       tool_template;            // null: the model has none
   std::string template_source;  // of both; tells formats apart
@@ -27,6 +27,9 @@ struct ModelText {
   text::ChatTemplate::Input template_input() const;  // with the special tokens
 };
 
+// Only what renders conversations: no tokenizer, special tokens as tokenizer_config.json has them.
+Result<ModelText> open_templates(const config::Options& options,
+                                 const checkpoint::ModelFiles& files);
 // files: the model's; --tokenizer names others. No tokenizer.json: kNotFound.
 Result<ModelText> open_text(const config::Options& options, const checkpoint::ModelFiles& files);
 

@@ -16,6 +16,8 @@ Status run_explain(const config::CommandLine& line);
 Status run_inspect(const config::CommandLine& line);
 Status run_logits(const config::CommandLine& line);
 Status run_perplexity(const config::CommandLine& line);
+Status run_tokenize(const config::CommandLine& line);
+Status run_render(const config::CommandLine& line);
 Status run_quantize(const config::CommandLine& line);
 Status run_version(bool json);
 

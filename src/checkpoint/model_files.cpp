@@ -166,7 +166,7 @@ bool is_plain_file_name(std::string_view name) {
   });
 }
 
-Result<std::unique_ptr<ModelFiles>> open_model_directory(const std::string& path) {
+Result<std::unique_ptr<ModelFiles>> open_directory(const std::string& path) {
   std::error_code error;
   const fs::path real = fs::canonical(path, error);
   if (error) return not_found(format("no model directory {}: {}", path, error.message()));
@@ -174,12 +174,16 @@ Result<std::unique_ptr<ModelFiles>> open_model_directory(const std::string& path
     return not_found(format(
         "{} is not a directory; a model is a directory that holds config.json and *.safetensors",
         path));
-  auto files = std::make_unique<Directory>(path, real);
+  return std::unique_ptr<ModelFiles>(std::make_unique<Directory>(path, real));
+}
+
+Result<std::unique_ptr<ModelFiles>> open_model_directory(const std::string& path) {
+  MOESTRO_ASSIGN(std::unique_ptr<ModelFiles> files, open_directory(path));
   if (!files->contains("config.json"))
     return not_found(format(
         "no config.json in {}; a model is a directory that holds config.json and *.safetensors",
         path));
-  return std::unique_ptr<ModelFiles>(std::move(files));
+  return files;
 }
 
 std::unique_ptr<ModelFiles> embedded_model_files(std::string location,

@@ -40,6 +40,8 @@ class ModelFiles {
 // path: a directory that holds config.json. Not there, or not a directory: kNotFound with what was
 // looked for.
 Result<std::unique_ptr<ModelFiles>> open_model_directory(const std::string& path);
+// The same of a directory that need not hold a model: a tokenizer's.
+Result<std::unique_ptr<ModelFiles>> open_directory(const std::string& path);
 
 struct EmbeddedFile {
   std::string_view name;

@@ -50,6 +50,8 @@ Status check_tools(const CommandLine& line) {
   if (line.verb == Verb::kLogits && (!t.input || !t.output)) {
     return invalid_argument("needs --input FILE.json and --output FILE.safetensors");
   }
+  if ((line.verb == Verb::kTokenize || line.verb == Verb::kRender) && !t.input)
+    return invalid_argument("needs --input FILE, or - for stdin");
   if (line.is_given("--diff") && t.diff.size() != 2)
     return invalid_argument(
         format("--diff takes two command lines, each quoted as one word; {} given", t.diff.size()));

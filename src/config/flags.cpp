@@ -24,6 +24,8 @@ constexpr VerbText kVerbs[] = {
     {Verb::kBenchMoe, "bench moe", "Time one MoE layer against the machine's ceilings", {}},
     {Verb::kLogits, "logits", "Write the logits of given prompts to a file", {}},
     {Verb::kPerplexity, "perplexity", "Perplexity over windows of tokens", {}},
+    {Verb::kTokenize, "tokenize", "Turn lines of text into token ids and back", {}},
+    {Verb::kRender, "render", "Print a conversation as the chat template renders it", {}},
     {Verb::kQuantize, "quantize", "Write a quantised copy of a model", {}},
     {Verb::kRunBatch,
      "run-batch",
@@ -62,7 +64,7 @@ std::string_view absent_verb_reason(std::string_view name) {
     if (text.name == name) return text.absent;
   }
   if (name == "launch")
-    return "launch render is not built; serve renders prompts in its own process";
+    return "launch render is not built; moestro render prints a prompt, serve renders its own";
   if (name == "collect-env")
     return "collect-env is not built; moestro version prints what matters here";
   return {};

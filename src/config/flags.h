@@ -26,13 +26,15 @@ enum class Verb : uint8_t {
   kInspect,
   kLogits,
   kPerplexity,
+  kTokenize,
+  kRender,
   // Verbs of vLLM whose flags the table knows, but which this program does not have.
   kQuantize,
   kRunBatch,
   kBenchServe,
   kBenchStartup,
 };
-inline constexpr int kNumVerbs = 14;
+inline constexpr int kNumVerbs = 16;
 
 struct VerbSet {
   uint32_t bits = 0;

@@ -139,6 +139,40 @@ constexpr Flag kTools[] = {
         .on(Verb::kLogits)
         .ours()
         .common(),
+    honoured("--tokenizer", kText, "",
+             "Directory with tokenizer.json and its config, instead of the model's",
+             MOESTRO_FIELD(model.tokenizer))
+        .on(Verb::kTokenize)
+        .ours()
+        .common(),
+    honoured("--input", kText, "",
+             "File with an object a line, whose \"text\" is tokenized; - is stdin",
+             MOESTRO_FIELD(tool.input))
+        .on(Verb::kTokenize)
+        .ours()
+        .common(),
+    honoured(
+        "--output", kText, "",
+        "File for an object a line: ids, ids_special (with what the post-processor adds), decoded "
+        "(of ids, special tokens kept); without it, stdout",
+        MOESTRO_FIELD(tool.output))
+        .on(Verb::kTokenize)
+        .ours()
+        .common(),
+    honoured("--template", kText, "",
+             "Chat template in place of the model's: a file, or the Jinja text",
+             MOESTRO_FIELD(server.chat_template))
+        .on(Verb::kRender)
+        .ours()
+        .common(),
+    honoured("--input", kText, "",
+             "JSON file with messages and, if wanted, tools, documents, add_generation_prompt, "
+             "chat_template_kwargs, bos_token, eos_token, now (the clock of strftime_now: Unix "
+             "seconds or 2026-01-31T23:59:59); - is stdin",
+             MOESTRO_FIELD(tool.input))
+        .on(Verb::kRender)
+        .ours()
+        .common(),
     honoured("--tokens", kText, "", "Safetensors file of token windows, int32 [windows, tokens]",
              MOESTRO_FIELD(tool.tokens))
         .on(Verb::kPerplexity)
@@ -178,7 +212,7 @@ constexpr Flag kTools[] = {
 
 FlagGroup client_flags() { return {"client", "Prompts and sampling", kGenerateVerbs, kClient}; }
 FlagGroup tools_flags() {
-  return {"tools", "Logits, perplexity, quantize", kGenerateVerbs, kTools};
+  return {"tools", "Logits, perplexity, tokenize, render, quantize", kGenerateVerbs, kTools};
 }
 
 }  // namespace moestro::config

@@ -20,7 +20,7 @@ constexpr Flag kModel[] = {
     honoured("--model", kText, "", "The model, as the positional argument",
              MOESTRO_FIELD(model.model))
         .on(kGenerateVerbs | kBenchVerbs | kBenchStartupVerb | Verb::kLogits | Verb::kPerplexity |
-            Verb::kInspect),
+            Verb::kInspect | Verb::kTokenize | Verb::kRender),
     refused("--runner", kText, "auto",
             "Kind of work the model does: generate, pooling, draft; auto reads the config",
             "generation only")

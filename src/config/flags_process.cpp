@@ -31,7 +31,7 @@ constexpr Flag kProcess[] = {
     honoured("MODEL", kText, "",
              "Directory with config.json and safetensors files; without it the built-in demo model",
              MOESTRO_FIELD(model.model))
-        .on(kModelVerbs | Verb::kQuantize)
+        .on(kModelVerbs | Verb::kQuantize | Verb::kTokenize | Verb::kRender)
         .common()
         .nullable(),
     refused("--headless", kSwitch, "false",
@@ -77,7 +77,9 @@ constexpr Flag kProcess[] = {
 }  // namespace
 
 FlagGroup general_flags() {
-  return {"general", "General", kModelVerbs | Verb::kBenchMoe | Verb::kQuantize, kGeneral};
+  return {"general", "General",
+          kModelVerbs | Verb::kBenchMoe | Verb::kQuantize | Verb::kTokenize | Verb::kRender,
+          kGeneral};
 }
 FlagGroup process_flags() { return {"process", "Process", kServeVerbs, kProcess}; }
 

@@ -160,10 +160,11 @@ struct BenchOptions {
 
 // logits, perplexity, explain, inspect, quantize.
 struct ToolOptions {
-  std::optional<std::string> hardware;       // explain: a machine description
-  std::vector<std::string> diff;             // explain: two command lines
-  std::optional<std::string> input, output;  // logits: prompts in, safetensors out
-  std::optional<std::string> tokens;         // perplexity: safetensors file
+  std::optional<std::string> hardware;  // explain: a machine description
+  std::vector<std::string> diff;        // explain: two command lines
+  // logits: prompts in, safetensors out; tokenize: lines in, lines out; render: a conversation in
+  std::optional<std::string> input, output;
+  std::optional<std::string> tokens;  // perplexity: safetensors file
   std::string tensor_name = "eval.text";
   // quantize
   std::optional<std::string> out, scheme;

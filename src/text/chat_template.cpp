@@ -1,9 +1,6 @@
 #include "text/chat_template.h"
 
-#include <filesystem>
-#include <fstream>
 #include <new>
-#include <sstream>
 #include <utility>
 
 #include "base/format.h"
@@ -117,14 +114,6 @@ json::value with_parsed_tool_arguments(const json::value& messages) {
 
 namespace {
 
-Result<std::string> read_text(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
-  if (file.bad() || text.fail()) return data_loss(format("cannot read {}", path.string()));
-  return std::move(text).str();
-}
-
 // "<s>", or {"content": "<s>", …} as an AddedToken is saved.
 std::optional<std::string> special_token(const json::object& config, std::string_view key) {
   const json::value* v = json::find(config, key);
@@ -134,44 +123,43 @@ std::optional<std::string> special_token(const json::object& config, std::string
 }
 
 // A string, or a list of {"name", "template"}.
-void read_config_templates(const json::value& v, ChatTemplateFiles& files) {
+Status read_config_templates(const json::value& v, ChatTemplateFiles& files) {
+  constexpr std::string_view kWanted =
+      "\"chat_template\" must be a string or a list of {name, template}";
   if (v.is_string()) files.source = json::view(v.get_string());
-  if (!v.is_array()) return;
+  if (v.is_string()) return {};
+  if (!v.is_array()) return data_loss(std::string(kWanted));
   for (const json::value& entry : v.get_array()) {
     const json::object* o = entry.if_object();
-    const json::value* name = o ? json::find(*o, "name") : nullptr;
-    const json::value* source = o ? json::find(*o, "template") : nullptr;
-    if (!name || !name->is_string() || !source || !source->is_string()) continue;
-    if (json::view(name->get_string()) == "default")
-      files.source = json::view(source->get_string());
-    if (json::view(name->get_string()) == "tool_use")
-      files.tool_source = json::view(source->get_string());
+    if (!o) return data_loss(std::string(kWanted));
+    MOESTRO_ASSIGN(const std::string name, json::get_string(*o, "name", ""));
+    MOESTRO_ASSIGN(std::string source, json::get_string(*o, "template", ""));
+    if (name == "default") files.source = std::move(source);
+    if (name == "tool_use") files.tool_source = std::move(source);
   }
+  return {};
 }
 
 }  // namespace
 
-Result<ChatTemplateFiles> read_chat_template(const std::string& model_folder) {
-  const std::filesystem::path folder(model_folder);
+Result<ChatTemplateFiles> chat_template_files(std::string_view tokenizer_config_json,
+                                              std::string chat_template_jinja) {
   ChatTemplateFiles files;
-  std::error_code ignored;
-  if (const auto path = folder / "tokenizer_config.json"; std::filesystem::exists(path, ignored)) {
-    MOESTRO_ASSIGN(const json::value config, json::parse_file(path.string()));
-    if (!config.is_object()) return data_loss(format("{} is no JSON object", path.string()));
+  if (!tokenizer_config_json.empty()) {
+    MOESTRO_ASSIGN(const json::value config, json::parse(tokenizer_config_json));
+    if (!config.is_object()) return data_loss("must be a JSON object");
     const json::object& o = config.get_object();
     files.bos_token = special_token(o, "bos_token");
     files.eos_token = special_token(o, "eos_token");
     files.pad_token = special_token(o, "pad_token");
     files.unk_token = special_token(o, "unk_token");
-    if (const json::value* v = json::find(o, "chat_template")) read_config_templates(*v, files);
+    if (const json::value* v = json::find(o, "chat_template")) {
+      MOESTRO_TRY(read_config_templates(*v, files));
+    }
   }
-  if (const auto path = folder / "chat_template.jinja"; std::filesystem::exists(path, ignored)) {
-    MOESTRO_ASSIGN(files.source, read_text(path));
+  if (!chat_template_jinja.empty()) {
+    files.source = std::move(chat_template_jinja);
     files.tool_source.clear();
-  }
-  if (const auto path = folder / "additional_chat_templates" / "tool_use.jinja";
-      std::filesystem::exists(path, ignored)) {
-    MOESTRO_ASSIGN(files.tool_source, read_text(path));
   }
   return files;
 }

@@ -62,13 +62,16 @@ class ChatTemplate {
 // string there, becomes the object it holds (a string that is no JSON object stays as it is).
 json::value with_parsed_tool_arguments(const json::value& messages);
 
-// The template and special tokens that a model folder ships.
+// The templates and special tokens that a model's files hold.
 struct ChatTemplateFiles {
-  std::string
-      source;  // chat_template.jinja, else "chat_template" of tokenizer_config.json; empty: none
+  std::string source;       // empty: the model has none
   std::string tool_source;  // the "tool_use" variant; empty: `source` serves tools too
   std::optional<std::string> bos_token, eos_token, pad_token, unk_token;
 };
-Result<ChatTemplateFiles> read_chat_template(const std::string& model_folder);
+// The content of tokenizer_config.json ("chat_template": the text, or a list of {name, template}
+// with "default" and "tool_use") and of chat_template.jinja, which takes the place of both; empty:
+// there is no such file. No JSON object, or a "chat_template" of another kind: kDataLoss.
+Result<ChatTemplateFiles> chat_template_files(std::string_view tokenizer_config_json,
+                                              std::string chat_template_jinja);
 
 }  // namespace moestro::text

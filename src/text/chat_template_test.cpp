@@ -340,30 +340,25 @@ TEST(Inputs, ToolArgumentsAreParsed) {
       R"([{"tool_calls":[{"function":{"arguments":{"b":1,"a":[2]}}},{"function":{"arguments":"not json"}},{"function":{"arguments":"[1]"}},{"function":3},4]},5])");
 }
 
-TEST(Files, TemplateAndTokensOfAModelFolder) {
-  namespace fs = std::filesystem;
-  const fs::path folder =
-      fs::temp_directory_path() /
-      ("moestro_template_" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()));
-  fs::create_directories(folder);
-  const auto write = [&](const char* name, std::string_view text) {
-    std::ofstream(folder / name, std::ios::binary) << text;
-  };
-  write(
-      "tokenizer_config.json",
+TEST(Files, TemplatesAndTokensOfAModel) {
+  const std::string_view config =
       R"({"bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>", "pad_token": null,
-      "chat_template": [{"name": "default", "template": "D"}, {"name": "tool_use", "template": "T"}]})");
-  ChatTemplateFiles files = read_chat_template(folder.string()).value();
+      "chat_template": [{"name": "default", "template": "D"}, {"name": "tool_use", "template": "T"}]})";
+  ChatTemplateFiles files = chat_template_files(config, "").value();
   EXPECT_EQ(files.source, "D");
   EXPECT_EQ(files.tool_source, "T");
   EXPECT_EQ(files.bos_token, "<s>");
   EXPECT_EQ(files.eos_token, "</s>");
   EXPECT_FALSE(files.pad_token.has_value());
-  write("chat_template.jinja", "J");
-  files = read_chat_template(folder.string()).value();
+  files = chat_template_files(config, "J").value();
   EXPECT_EQ(files.source, "J");
   EXPECT_EQ(files.tool_source, "");
-  fs::remove_all(folder);
+  EXPECT_EQ(files.eos_token, "</s>");
+  EXPECT_EQ(chat_template_files(R"({"chat_template": "C"})", "")->source, "C");
+  EXPECT_EQ(chat_template_files("", "")->source, "");
+  EXPECT_FALSE(chat_template_files("[]", "").ok());
+  EXPECT_FALSE(chat_template_files(R"({"chat_template": 3})", "").ok());
+  EXPECT_FALSE(chat_template_files(R"({"chat_template": [3]})", "").ok());
 }
 
 }  // namespace

@@ -125,7 +125,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
   impl_->scratches.give_back(std::move(scratch));
   if (!add_special_tokens) return ids;
   const TokenizerParts& parts = impl_->parts;
-  ids = parts.post_processor.apply(std::move(ids));
+  ids = post_process(std::move(ids));
   if (parts.prepend_bos && parts.bos && parts.bos->id &&
       (ids.empty() || ids.front() != *parts.bos->id))
     ids.insert(ids.begin(), *parts.bos->id);
@@ -133,6 +133,10 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
       (ids.empty() || ids.back() != *parts.eos->id))
     ids.push_back(*parts.eos->id);
   return ids;
+}
+
+std::vector<int32_t> Tokenizer::post_process(std::vector<int32_t> ids) const {
+  return impl_->parts.post_processor.apply(std::move(ids));
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
@@ -172,12 +176,6 @@ const std::optional<NamedToken>& Tokenizer::bos() const { return impl_->parts.bo
 const std::optional<NamedToken>& Tokenizer::eos() const { return impl_->parts.eos; }
 const std::optional<NamedToken>& Tokenizer::pad() const { return impl_->parts.pad; }
 const std::optional<NamedToken>& Tokenizer::unk() const { return impl_->parts.unk; }
-const std::optional<std::string>& Tokenizer::chat_template() const {
-  return impl_->parts.chat_template;
-}
-const std::optional<std::string>& Tokenizer::tool_use_template() const {
-  return impl_->parts.tool_use_template;
-}
 const DecodeProgram& Tokenizer::decode_program() const { return impl_->parts.decode_program; }
 
 }  // namespace moestro::text

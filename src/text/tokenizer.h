@@ -39,6 +39,8 @@ class Tokenizer {
   // add_bos_token/add_eos_token of a Llama-like tokenizer class. Rendered chat templates carry
   // their own: pass false for them.
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
+  // What the post-processor of tokenizer.json alone makes of ids that encode(text, false) gave.
+  std::vector<int32_t> post_process(std::vector<int32_t> ids) const;
   // Always valid UTF-8. Unknown ids contribute nothing. skip_special_tokens drops tokens marked
   // special, which excludes merely added ones ("<think>" of Qwen3).
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
@@ -59,10 +61,6 @@ class Tokenizer {
   const std::optional<NamedToken>& eos() const;
   const std::optional<NamedToken>& pad() const;
   const std::optional<NamedToken>& unk() const;
-  // "chat_template" of tokenizer_config.json: the string or the list's "default", and the list's
-  // "tool_use".
-  const std::optional<std::string>& chat_template() const;
-  const std::optional<std::string>& tool_use_template() const;
 
   // The token strings that the decoder starts from, for StreamingDetokenizer.
   const DecodeProgram& decode_program() const;

@@ -81,28 +81,6 @@ Status read_added_tokens_decoder(const json::object& root, TokenizerParts& parts
   return {};
 }
 
-Status read_chat_template(const json::object& root, TokenizerParts& parts) {
-  const json::value* section = json::find(root, "chat_template");
-  if (!section) return {};
-  if (const json::string* text = section->if_string()) {
-    parts.chat_template = std::string(json::view(*text));
-    return {};
-  }
-  if (!section->is_array())
-    return data_loss("\"chat_template\" must be a string or a list of {name, template}");
-  for (const json::value& entry : section->get_array()) {
-    const json::object* o = entry.if_object();
-    if (!o) return data_loss("\"chat_template\" must be a string or a list of {name, template}");
-    MOESTRO_ASSIGN(const std::string name, json::get_string(*o, "name", ""));
-    MOESTRO_ASSIGN(std::string text, json::get_string(*o, "template", ""));
-    if (name == "default")
-      parts.chat_template = std::move(text);
-    else if (name == "tool_use")
-      parts.tool_use_template = std::move(text);
-  }
-  return {};
-}
-
 }  // namespace
 
 Status read_tokenizer_config(std::string_view text, TokenizerParts& parts) {
@@ -122,7 +100,6 @@ Status read_tokenizer_config(std::string_view text, TokenizerParts& parts) {
       if (content && content->is_string())
         MOESTRO_TRY(make_special(json::view(content->get_string()), parts));
     }
-  MOESTRO_TRY(read_chat_template(*root, parts));
   // Llama-like classes build their own post-processor from these two (reference/models.md 6.5).
   MOESTRO_ASSIGN(const std::string tokenizer_class, json::get_string(*root, "tokenizer_class", ""));
   if (tokenizer_class.find("Llama") != std::string::npos) {

@@ -37,7 +37,6 @@ struct TokenizerParts {
 
   std::optional<NamedToken> bos, eos, pad, unk;
   bool prepend_bos = false, append_eos = false;  // beyond what the post-processor does
-  std::optional<std::string> chat_template, tool_use_template;
 
   std::optional<int32_t> find(std::string_view content) const;
   Status add(AddedToken token);

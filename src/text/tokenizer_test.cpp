@@ -148,15 +148,14 @@ TEST(Tokenizer, UnknownCharacters) {
   EXPECT_EQ(token_texts(*load(f), "aé中éa"), "a|<0xC3>|<0xA9>|<0xC3>|<0xA9>|<unk>|a");
 }
 
-TEST(Tokenizer, ConfigGivesRolesTemplatesAndBos) {
+TEST(Tokenizer, ConfigGivesRolesAndBos) {
   Fixture f = byte_level_fixture();
   f.added_tokens = R"([{"id": 300, "content": "<s>", "special": true, "normalized": false}])";
   const auto t = load(
       f,
       R"({"bos_token": {"__type": "AddedToken", "content": "<s>"}, "eos_token": "hello", "pad_token": null,
       "add_bos_token": true, "add_eos_token": false, "tokenizer_class": "LlamaTokenizerFast",
-      "added_tokens_decoder": {"300": {"content": "<s>"}, "301": {"content": "<new>", "special": false}},
-      "chat_template": [{"name": "default", "template": "D"}, {"name": "tool_use", "template": "T"}, {"name": "rag", "template": "R"}]})");
+      "added_tokens_decoder": {"300": {"content": "<s>"}, "301": {"content": "<new>", "special": false}}})");
   EXPECT_EQ(token_texts(*t, "ab", true), "<s>|a|b");
   EXPECT_EQ(token_texts(*t, "<s>ab", true), "<s>|a|b");
   EXPECT_EQ(token_texts(*t, "ab", false), "a|b");
@@ -165,14 +164,10 @@ TEST(Tokenizer, ConfigGivesRolesTemplatesAndBos) {
   EXPECT_TRUE(t->is_special(*t->eos()->id));
   EXPECT_FALSE(t->pad());
   EXPECT_EQ(t->encode("<new>", false), (std::vector<int32_t>{301}));
-  EXPECT_EQ(t->chat_template(), "D");
-  EXPECT_EQ(t->tool_use_template(), "T");
 
   const auto other = load(f, R"({"bos_token": "<s>", "eos_token": "nowhere", "add_bos_token": true,
-      "tokenizer_class": "Qwen2Tokenizer", "chat_template": "C"})");
+      "tokenizer_class": "Qwen2Tokenizer"})");
   EXPECT_EQ(token_texts(*other, "ab", true), "a|b");
-  EXPECT_EQ(other->chat_template(), "C");
-  EXPECT_FALSE(other->tool_use_template());
   ASSERT_TRUE(other->eos());
   EXPECT_FALSE(other->eos()->id);
 }

@@ -107,6 +107,51 @@ class CommandLine(Case):
         self.assertGreater(result["ceilings"]["read_gbs"], 0)
         self.assertIn(result["slow_phase"], (True, False))
 
+    def test_tokenize(self):
+        demo = ROOT / "models/demo"
+        with tempfile.TemporaryDirectory() as folder:
+            lines, out = pathlib.Path(folder) / "in.jsonl", pathlib.Path(folder) / "out.jsonl"
+            texts = ["What does river mean?", "", "  zwei\n\u00fcber \U0001f30a", "<|user|>x"]
+            lines.write_text("\n".join(json.dumps({"text": t}) for t in texts) + "\n\n")
+            self.assertEqual(self.ok("tokenize", "--tokenizer", demo, "--input", lines, "--output", out), "")
+            rows = [json.loads(line) for line in out.read_text().splitlines()]
+            self.assertEqual([row["decoded"] for row in rows], texts)
+            self.assertEqual(rows[1]["ids"], [])
+            self.assertGreater(len(rows[0]["ids"]), 3)
+            self.assertLess(len(rows[3]["ids_special"]), 4)  # a special token is one id
+            self.assertEqual(self.ok("tokenize", "--input", lines), out.read_text())  # the built-in model's tokenizer
+            lines.write_text('{"text": "a"}\n{"txt": "a"}\n')
+            result = run("tokenize", "--input", lines)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn("line 2", result.stderr)
+        self.fails(2, "needs --input", "tokenize", demo)
+        self.fails(1, "/nowhere", "tokenize", "--tokenizer", "/nowhere", "--input", "/dev/null")
+
+    def test_render(self):
+        with tempfile.TemporaryDirectory() as folder:
+            talk, template = pathlib.Path(folder) / "talk.json", pathlib.Path(folder) / "t.jinja"
+            conversation = {"messages": [{"role": "user", "content": "Hi"}], "bos_token": "<s>", "now": "2026-01-02T03:04:05",
+                            "chat_template_kwargs": {"mood": "glad"}}
+            talk.write_text(json.dumps(conversation))
+            template.write_text("{{ bos_token }}{{ messages[0].content }} {{ mood }} {{ strftime_now('%d.%m.%Y') }}"
+                                "{% if add_generation_prompt %}!{% endif %}{% if tools %}{{ tools | tojson }}{% endif %}")
+            render = ("render", "--template", template, "--input", talk)
+            self.assertEqual(self.ok(*render), "<s>Hi glad 02.01.2026")
+            talk.write_text(json.dumps(dict(conversation, add_generation_prompt=True, tools=[{"a": 1}], now=0)))
+            self.assertEqual(self.ok(*render), '<s>Hi glad 01.01.1970![{"a": 1}]')
+            self.assertIn("Hi", self.ok("render", "--input", talk))  # the built-in model's template
+            self.assertEqual(self.ok("render", "--input", talk), self.ok("render", ROOT / "models/demo", "--input", talk))
+            template.write_text("{{ raise_exception('no system role here') }}")
+            self.fails(1, "no system role here", *render)
+            template.write_text("a\n{{ messages[0].nothing.more }}")
+            self.fails(1, "line 2", *render)
+            template.write_text("{% for x in range(100000000) %}{% for y in range(100000000) %}{% endfor %}{% endfor %}")
+            self.assertEqual(run(*render).returncode, 1)
+            talk.write_text('{"messages": [], "mood": 1}')
+            self.fails(2, "chat_template_kwargs", *render)
+            talk.write_text('{"messages": 3}')
+            self.fails(2, "messages", *render)
+
     def test_what_is_absent_says_why(self):
         self.fails(1, "bench serve is not built", "bench", "serve")
         self.fails(1, "run-batch", "run-batch", "-i", "x")
