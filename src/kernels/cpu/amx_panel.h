@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/groups_avx512.h"
+#include "kernels/cpu/next_weights.h"
 #include "kernels/cpu/tile_ops.h"
 #include "platform/amx_tile.h"
 #include "platform/target.h"
@@ -69,23 +70,6 @@ struct Decoded : Decoder {
   static constexpr bool kDecodes = true;
 };
 
-// Brings the weights that follow to L2, a bit every step.
-class Prefetch {
- public:
-  Prefetch(const PanelCall& call, int64_t steps)
-      : at_(reinterpret_cast<const char*>(call.next)),
-        end_(at_ + call.next_bytes),
-        per_step_((call.next_bytes / std::max<int64_t>(1, steps) + 63) / 64 * 64) {}
-  void step() {
-    for (const char* stop = std::min(at_ + per_step_, end_); at_ < stop; at_ += 64)
-      _mm_prefetch(at_, _MM_HINT_T1);
-  }
-
- private:
-  const char *at_, *end_;
-  int64_t per_step_;
-};
-
 // Tile steps [begin, end), counted from the start of a piece, times one block.
 template <int32_t sub>
 struct Piece {
@@ -125,21 +109,25 @@ inline void store_results(float* c) {
   if constexpr (both) platform::store_tile<3>(c + 16 * 32 + 16, 128);
 }
 
-// Adds a piece's products to the result tiles.
+// Adds a piece's products to the result tiles. What is fetched meanwhile is asked for a few lines
+// at a time: tile loads wait in the same queue.
 template <Products products, bool both, int32_t sub>
-inline void add_products(const Piece<sub>& p, Prefetch& prefetch) {
+inline void add_products(const Piece<sub>& p, NextWeights& next) {
   using namespace platform;
   for (int32_t s = p.begin; s < p.end; ++s) {
     const std::byte *w = p.weights(s), *a = p.activations(s);
-    prefetch.step();
+    next.step();
     load_tile<6>(w, 64);
+    next.step();
     if constexpr (both)
       stream_tile<4>(a, p.kRowBytes);
     else
       load_tile<4>(a, p.kRowBytes);
     dot<products, 0, 4, 6>();
+    next.step();
     load_tile<7>(w + 1024, 64);
     dot<products, 1, 4, 7>();
+    next.step();
     if constexpr (both) {
       stream_tile<5>(a + 16 * p.kRowBytes, p.kRowBytes);
       dot<products, 2, 5, 6>();
@@ -149,20 +137,20 @@ inline void add_products(const Piece<sub>& p, Prefetch& prefetch) {
 }
 
 template <Products products, bool both, int32_t sub>
-inline void multiply_block(const Piece<sub>& p, Prefetch& prefetch) {
+inline void multiply_block(const Piece<sub>& p, NextWeights& next) {
   if (p.first)
     zero_results<both>();
   else
     load_results<both>(p.c);
-  add_products<products, both>(p, prefetch);
+  add_products<products, both>(p, next);
   store_results<both>(p.c);
 }
 template <Products products, int32_t sub>
-inline void multiply(const Piece<sub>& p, Prefetch& prefetch) {
+inline void multiply(const Piece<sub>& p, NextWeights& next) {
   if (p.rows > 16)
-    multiply_block<products, true>(p, prefetch);
+    multiply_block<products, true>(p, next);
   else
-    multiply_block<products, false>(p, prefetch);
+    multiply_block<products, false>(p, next);
 }
 
 // Tile steps that hold values of k.
@@ -222,29 +210,28 @@ inline void each_decoded_piece(const PanelCall& call, F f) {
 }
 
 template <class Weights>
-Prefetch prefetch_for(const PanelCall& call) {
+NextWeights next_for(const PanelCall& call) {
   const int32_t blocks = (call.rows + kBlockRows - 1) / kBlockRows;
-  return {call, int64_t{tile_steps<Weights>(*call.w)} * blocks};
+  return {call, int64_t{4} * tile_steps<Weights>(*call.w) * blocks};
 }
 
 // call.c becomes raw sums (int32 or float32) over all of k.
 template <Products products, class Weights>
 inline void panel_sums(const PanelCall& call, TileState& state) {
-  Prefetch prefetch = prefetch_for<Weights>(call);
+  NextWeights next = next_for<Weights>(call);
   if constexpr (Weights::kDecodes) {
     const auto one_block = [&]<bool both>() {
       configure(state, call.rows);
       zero_results<both>();
       each_decoded_piece<Weights>(
-          call, [&](const auto& piece, int32_t) { add_products<products, both>(piece, prefetch); });
+          call, [&](const auto& piece, int32_t) { add_products<products, both>(piece, next); });
       store_results<both>(call.c);
     };
     if (call.rows <= 16) return one_block.template operator()<false>();
     if (call.rows <= kBlockRows) return one_block.template operator()<true>();
   }
-  each_piece<Weights>(call, state, [&](const auto& piece, int32_t, int32_t) {
-    multiply<products>(piece, prefetch);
-  });
+  each_piece<Weights>(
+      call, state, [&](const auto& piece, int32_t, int32_t) { multiply<products>(piece, next); });
 }
 
 // panel_groups for up to 16 rows: the sums of a piece are counted after those of the next have been
@@ -253,7 +240,7 @@ template <Products products, class Weights>
 inline void few_rows_groups(const PanelCall& call, TileState& state, avx512::Stretch& stretch) {
   constexpr int32_t kStretches = kSmallPieceSteps;  // of one piece, at most
   const int32_t values = tensor::values_per_step(call.w->format) / Weights::kSub;
-  Prefetch prefetch = prefetch_for<Weights>(call);
+  NextWeights next = next_for<Weights>(call);
   configure(state, call.rows);
   alignas(64) float t[2][kStretches][16 * 32];
   int32_t starts[2][kStretches], num[2] = {0, 0}, now = 0;
@@ -273,7 +260,7 @@ inline void few_rows_groups(const PanelCall& call, TileState& state, avx512::Str
       const int32_t k = (first_step + piece.begin) * values;
       piece.end = stretch.end(k, (first_step + end) * values) / values - first_step;
       piece.c = t[now][num[now]];
-      multiply_block<products, false>(piece, prefetch);
+      multiply_block<products, false>(piece, next);
       starts[now][num[now]++] = k;
       piece.begin = piece.end;
     }
@@ -293,7 +280,7 @@ inline void panel_groups(const PanelCall& call, TileState& state, avx512::Stretc
       return stretch.finish();
     }
   const int32_t values = tensor::values_per_step(call.w->format) / Weights::kSub;
-  Prefetch prefetch = prefetch_for<Weights>(call);
+  NextWeights next = next_for<Weights>(call);
   alignas(64) float t[kBlockRows * 32];
   each_piece<Weights>(call, state, [&](auto piece, int32_t first_row, int32_t first_step) {
     float* c = piece.c;
@@ -304,7 +291,7 @@ inline void panel_groups(const PanelCall& call, TileState& state, avx512::Stretc
     while (piece.begin < end) {
       const int32_t k = (first_step + piece.begin) * values;
       piece.end = stretch.end(k, (first_step + end) * values) / values - first_step;
-      multiply<products>(piece, prefetch);
+      multiply<products>(piece, next);
       stretch.start(k);
       stretch.template count<kIntegers>(t, first_row, piece.rows, c, first);
       first = false;

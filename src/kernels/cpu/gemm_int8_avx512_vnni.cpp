@@ -1,6 +1,7 @@
 // int8 with AVX512-VNNI: unsigned activations (q + 128) times signed weights, exact in int32; the
 // compensation takes 128 times the channel's sum of weights away.
 #include "kernels/cpu/int8_vnni.h"
+#include "kernels/cpu/next_weights.h"
 #include "kernels/cpu/rows_avx512.h"
 
 MOESTRO_TARGET_AVX512_VNNI_BEGIN
@@ -8,7 +9,6 @@ namespace moestro::kernels::cpu {
 namespace {
 
 constexpr int32_t kBlockSteps = 12;  // 24 KiB of weights stay in L1 while the rows pass
-constexpr int64_t kPrefetchAhead = 6144;
 
 __m512i four_bytes(const std::byte* a) {
   int32_t v;
@@ -20,19 +20,20 @@ __m512i four_bytes(const std::byte* a) {
 // vpdpbusd takes 5 cycles.
 template <int R>
 void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps, float* c,
-           bool first) {
+           bool first, PanelLines& lines) {
   constexpr int kChains = R <= 4 ? 2 : 1;
   __m512i acc[R][2][kChains];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int t = 0; t < 2 * kChains; ++t) acc[r][t / kChains][t % kChains] = _mm512_setzero_si512();
-  for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride)
+  for (int32_t s = 0; s < steps; ++s, w += tensor::kKStepBytes, a += a_stride) {
+    if constexpr (R <= 4) lines.start_step(s);
 #pragma GCC unroll 8
     for (int i = 0; i < 16; ++i) {
       if constexpr (R <= 4) {  // the weights come from memory
-        _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchAhead + i * 128), _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchAhead + i * 128 + 64), _MM_HINT_T0);
+        lines.line(2 * i);
+        lines.line(2 * i + 1);
       }
       const __m512i b0 = _mm512_load_si512(w + i * 64), b1 = _mm512_load_si512(w + 1024 + i * 64);
 #pragma GCC unroll 8
@@ -42,6 +43,7 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
         acc[r][1][i % kChains] = _mm512_dpbusd_epi32(acc[r][1][i % kChains], x, b1);
       }
     }
+  }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
@@ -54,24 +56,24 @@ void block(const std::byte* w, const std::byte* a, int64_t a_stride, int32_t ste
 }
 
 void some_rows(int32_t n, const std::byte* w, const std::byte* a, int64_t a_stride, int32_t steps,
-               float* c, bool first) {
+               float* c, bool first, PanelLines& lines) {
   switch (n) {
     case 1:
-      return block<1>(w, a, a_stride, steps, c, first);
+      return block<1>(w, a, a_stride, steps, c, first, lines);
     case 2:
-      return block<2>(w, a, a_stride, steps, c, first);
+      return block<2>(w, a, a_stride, steps, c, first, lines);
     case 3:
-      return block<3>(w, a, a_stride, steps, c, first);
+      return block<3>(w, a, a_stride, steps, c, first, lines);
     case 4:
-      return block<4>(w, a, a_stride, steps, c, first);
+      return block<4>(w, a, a_stride, steps, c, first, lines);
     case 5:
-      return block<5>(w, a, a_stride, steps, c, first);
+      return block<5>(w, a, a_stride, steps, c, first, lines);
     case 6:
-      return block<6>(w, a, a_stride, steps, c, first);
+      return block<6>(w, a, a_stride, steps, c, first, lines);
     case 7:
-      return block<7>(w, a, a_stride, steps, c, first);
+      return block<7>(w, a, a_stride, steps, c, first, lines);
     default:
-      return block<8>(w, a, a_stride, steps, c, first);
+      return block<8>(w, a, a_stride, steps, c, first, lines);
   }
 }
 
@@ -81,6 +83,7 @@ void int8_vnni_panel(const PanelCall& call, TileState&) {
   const int32_t k_steps = call.w->k_steps();
   const int32_t block_steps = call.rows <= 4 ? k_steps : kBlockSteps;
   const std::byte* w = call.w->panel(call.panel);
+  PanelLines lines(call);
   for (int32_t s = 0; s < k_steps; s += block_steps) {
     const int32_t steps = std::min(block_steps, k_steps - s);
     for (int32_t b = 0; b < call.rows; b += kBlockRows) {
@@ -88,7 +91,7 @@ void int8_vnni_panel(const PanelCall& call, TileState&) {
       const std::byte* a = call.a + (int64_t{b} * k_steps + int64_t{s} * in_block) * 64;
       for (int32_t r = 0; r < in_block; r += 8)
         some_rows(std::min(8, in_block - r), w + s * tensor::kKStepBytes, a + r * 64, in_block * 64,
-                  steps, call.c + (b + r) * 32, s == 0);
+                  steps, call.c + (b + r) * 32, s == 0, lines);
     }
   }
   avx512::scale_int8_sums(call);

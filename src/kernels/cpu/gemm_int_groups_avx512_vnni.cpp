@@ -3,6 +3,7 @@
 // activations' sum goes off at the end of each group. Sums of a group (or of all of k) are exact.
 #include "kernels/cpu/groups_avx512.h"
 #include "kernels/cpu/int8_vnni.h"
+#include "kernels/cpu/next_weights.h"
 
 MOESTRO_TARGET_AVX512_VNNI_BEGIN
 namespace moestro::kernels::cpu {
@@ -65,12 +66,12 @@ void some_rows(int32_t rows, const std::byte* w, const std::byte* a, int64_t ste
 // R rows x one k-step of codes: sums of its first 64 values of k and of the others. x: 128 bytes a
 // row.
 template <int R>
-void int4_step(const std::byte* w, const std::byte* x, __m512i (&acc)[2][R][2]) {
+void int4_step(const std::byte* w, const std::byte* x, PanelLines& lines, __m512i (&acc)[2][R][2]) {
   const __m512i nibble = _mm512_set1_epi8(15);
   for (int i = 0; i < 16; ++i, w += 64)
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
-      avx512::prefetch_weights(w + h * 1024);
+      lines.line(2 * i + h);
       const __m512i codes = _mm512_load_si512(w + h * 1024);
       const __m512i low = _mm512_and_si512(codes, nibble),
                     high = _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble);
@@ -110,11 +111,13 @@ void int4_rows(const PanelCall& call, avx512::Stretch& stretch) {
   const tensor::PackedMatrix& m = *call.w;
   const bool groups = m.format.group_k > 0;
   const std::byte *w = m.panel(call.panel), *x = call.a;
+  PanelLines lines(call);
   alignas(64) float t[2][R * 32];
   __m512i acc[2][R][2];
   clear(acc);
   for (int32_t k = 0; k < m.k; k += 128, w += tensor::kKStepBytes, x += R * 128) {
-    int4_step<R>(w, x, acc);
+    lines.start_step(k / 128);
+    int4_step<R>(w, x, lines, acc);
     if (!groups) continue;
     const int32_t limit = std::min(k + 128, m.k), end = stretch.end(k, limit);
     stretch.start(k);
