@@ -2,6 +2,7 @@
 // tdpbf16ps adds exact products in float32. Scales of groups, of weights or activations, count in
 // float32 at the end of each group.
 #include "kernels/cpu/amx_panel.h"
+#include "kernels/cpu/few_rows_avx512.h"
 
 MOESTRO_TARGET_AMX_BEGIN
 namespace moestro::kernels::cpu {
@@ -10,6 +11,7 @@ namespace {
 void panel(const PanelCall& call, TileState& state) {
   using Weights = amx::Decoded<avx512::Fp8Weights>;
   avx512::Stretch stretch(call, false, 0.0f);
+  if (call.rows <= avx512::kFewRows) return avx512::few_rows<avx512::Fp8Weights>(call, stretch);
   if (call.w->format.group_k || call.w->format.activation_group)
     return amx::panel_groups<amx::Products::kBf16, Weights>(call, state, stretch);
   amx::panel_sums<amx::Products::kBf16, Weights>(call, state);

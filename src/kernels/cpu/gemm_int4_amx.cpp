@@ -3,6 +3,7 @@
 // float4 e2m1 times bfloat16. Scales of groups count in float32 at the end of each group, with the
 // share of the zero points; e4m3 scales are multiplied in while decoding, exactly.
 #include "kernels/cpu/amx_panel.h"
+#include "kernels/cpu/few_rows_avx512.h"
 
 MOESTRO_TARGET_AMX_BEGIN
 namespace moestro::kernels::cpu {
@@ -12,6 +13,7 @@ template <class Decoder>
 void panel(const PanelCall& call, TileState& state) {
   using Weights = amx::Decoded<Decoder>;
   avx512::Stretch stretch(call, call.w->format.zero_points, 0.0f);
+  if (call.rows <= avx512::kFewRows) return avx512::few_rows<Decoder>(call, stretch);
   if (call.w->format.group_k && !avx512::decoded_with_scales(call.w->format))
     return amx::panel_groups<amx::Products::kBf16, Weights>(call, state, stretch);
   amx::panel_sums<amx::Products::kBf16, Weights>(call, state);
