@@ -389,8 +389,10 @@ Result<std::vector<MoeBenchRow>> run_moe_bench(const MoeBenchLayers& layers, con
 
 platform::Unit unit_of(const ExpertMlpKernel& kernel, const PackedFormat& format) {
   using platform::Unit;
-  const bool int8 = format.activation == ActivationType::kInt8;
-  if (kernel.needs.contains(platform::Isa::kAmxInt8) && int8) return Unit::kAmxInt8;
+  // Four-bit weights times bfloat16 may be multiplied as bytes too.
+  const bool int8 = format.activation == ActivationType::kInt8 ||
+                    kernel.needs.contains(platform::Isa::kAvx512Vnni);
+  if (kernel.needs.contains(platform::Isa::kAmxInt8)) return Unit::kAmxInt8;
   if (kernel.needs.contains(platform::Isa::kAmxBf16)) return Unit::kAmxBf16;
   if (kernel.needs.contains(platform::Isa::kAvx512)) return int8 ? Unit::kVnni512 : Unit::kFma512;
   return int8 ? Unit::kInt8Avx2 : Unit::kFmaAvx2;

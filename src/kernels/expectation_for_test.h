@@ -72,7 +72,7 @@ inline void round_scaled_group(const tensor::PackedFormat& f, const float* x, co
 // Adds `as_integer` where linear.h allows it.
 inline void allow_integers(const tensor::PackedFormat& f, RoundedRow& x) {
   if (tensor::bits_of(f.weight) != 4 || f.activation != tensor::ActivationType::kBf16) return;
-  const size_t run = f.group_k == 16 || f.group_k == 32 ? static_cast<size_t>(f.group_k) : 64;
+  const size_t run = f.group_k > 0 && f.group_k < 128 ? static_cast<size_t>(f.group_k) : 128;
   for (size_t begin = 0; begin < x.value.size(); begin += run) {
     const size_t end = std::min(x.value.size(), begin + run);
     double largest = 0;

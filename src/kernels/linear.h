@@ -34,7 +34,7 @@ struct LinearArgs {
 // int8: s = absmax(row) / 127, q = round_half_even(x / s) (an all-zero row has s = 0 and q = 0); y
 // = s * scale[n] * sum(q_x q_w), the sum exact in int32. bf16: x rounded to nearest even, products
 // summed in float32 (four-bit weights: kernels may hold x as 16-bit integers of one power of two
-// for every 64 values of k, or a group of 16 or 32: exact where it is within a factor of 128 of the
+// for every 128 values of k, or a smaller group: exact where it is within a factor of 128 of the
 // largest of them, else to 2^-15 of that; sums of those are exact). f32: float32 FMA. fp8: q =
 // e4m3(x / s), s = absmax / 448. Group formats: sums of a group times its scales, in float32; no
 // scaled weight is rounded. Every output is summed in an order that does not depend on rows, row

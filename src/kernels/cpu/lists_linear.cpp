@@ -131,7 +131,11 @@ constexpr LinearKernel kLinearFp8Bf16[] = {
     linear_ref("linear_fp8_bf16_ref"),
 };
 constexpr LinearKernel kLinearInt4[] = {
+    linear<cpu::kInt4Int16Amx, tile_groups<64, false>>("linear_int4_int16_amx",
+                                                       platform::kAmxInt8Set),
     linear<cpu::kInt4Amx, tile_groups<32, true>>("linear_int4_amx", platform::kAmxBf16Set),
+    linear<cpu::kInt4Int16Avx512Vnni, tile_groups<64, false>>("linear_int4_int16_avx512_vnni",
+                                                              platform::kAvx512VnniSet),
     linear<cpu::kInt4Avx512, tile_groups<16, true>>("linear_int4_avx512", platform::kAvx512Base),
     linear<cpu::kInt4Avx2, groups_of_16>("linear_int4_avx2", Isa::kAvx2),
     linear_ref("linear_int4_ref"),
@@ -205,7 +209,11 @@ constexpr ExpertMlpKernel kExpertMlpFp8Bf16[] = {
     expert_mlp_ref("expert_mlp_fp8_bf16_ref"),
 };
 constexpr ExpertMlpKernel kExpertMlpInt4[] = {
+    expert_mlp<cpu::kInt4Int16Amx, tile_groups<64, false>>("expert_mlp_int4_int16_amx",
+                                                           platform::kAmxInt8Set),
     expert_mlp<cpu::kInt4Amx, tile_groups<32, true>>("expert_mlp_int4_amx", platform::kAmxBf16Set),
+    expert_mlp<cpu::kInt4Int16Avx512Vnni, tile_groups<64, false>>(
+        "expert_mlp_int4_int16_avx512_vnni", platform::kAvx512VnniSet),
     expert_mlp<cpu::kInt4Avx512, tile_groups<16, true>>("expert_mlp_int4_avx512",
                                                         platform::kAvx512Base),
     expert_mlp<cpu::kInt4Avx2, groups_of_16>("expert_mlp_int4_avx2", Isa::kAvx2),

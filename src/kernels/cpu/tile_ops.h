@@ -45,7 +45,7 @@ struct PanelCall {
 
 struct TileOps {
   tensor::WeightType weight;
-  int32_t step_bytes;  // of one row of one k-step of packed activations
+  int32_t step_bytes;  // of one row of one k-step of packed activations; a multiple of 64
   // Floats that pack_row writes beside a row of k values: scales, sums, whatever panel needs.
   int32_t (*scales_per_row)(const tensor::PackedFormat& format, int32_t k);
   // Rounds or quantises x[k] for weights of `format`; step s goes to dst + s * step_stride.
@@ -73,6 +73,8 @@ extern const TileOps kInt8BlockAmx, kInt8BlockAvx512Vnni, kInt8BlockAvx2;
 extern const TileOps kFp8Amx, kFp8Avx512, kFp8Avx2, kFp8Bf16Avx2;
 extern const TileOps kInt4Amx, kInt4Avx512, kInt4Avx2, kFp4Amx, kFp4Avx512, kFp4Avx2;
 extern const TileOps kInt4Int8Amx, kInt4Int8Avx512Vnni, kInt4Int8Avx2;
+// bfloat16 activations as 16-bit integers (int4_int16.h).
+extern const TileOps kInt4Int16Amx, kInt4Int16Avx512Vnni;
 
 inline void finish_nothing(TileState&) {}
 inline int32_t no_row_scales(const tensor::PackedFormat&, int32_t) { return 0; }
