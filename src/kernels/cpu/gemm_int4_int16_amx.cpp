@@ -52,32 +52,32 @@ struct Rows {
 void count(avx512::Int16Stretch& stretch, const int32_t* t, const Rows& x, int32_t k,
            int32_t size) {
   stretch.start(k);
+  const avx512::Int16Stretch now = stretch;  // stores to c do not touch this one
   for (int32_t r = 0; r < x.rows; ++r)
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h)
-      stretch.count(_mm512_load_si512(t + h * 256 + r * 16),
-                    _mm512_load_si512(t + 512 + h * 256 + r * 16), h,
-                    x.beside + r * x.per_row + k / size * 2, x.c + r * 32 + h * 16, k == 0);
+      now.count(_mm512_load_si512(t + h * 256 + r * 16),
+                _mm512_load_si512(t + 512 + h * 256 + r * 16), h,
+                x.beside + r * x.per_row + k / size * 2, x.c + r * 32 + h * 16, k == 0);
 }
 
-// Values [begin, end) of k, decoded at w, times some rows. What tiles stored is counted while they
-// do the next stretch.
+// Values [begin, end) of k, decoded at w, times some rows. A stretch is counted while tiles do the
+// next, before they are stored: loads would wait for stores just made 4 KiB further on.
 void multiply_piece(const std::byte* w, const Rows& x, int32_t begin, int32_t end, int32_t size,
                     avx512::Int16Stretch& stretch, NextWeights& next) {
-  alignas(64) int32_t t[2][4 * 256];
-  int which = 0;
-  for (int32_t k = begin; k < end; k += size, which ^= 1) {
+  alignas(64) int32_t t[4 * 256];
+  for (int32_t k = begin; k < end; k += size) {
     amx::zero_results<true>();
     for (int32_t i = k; i < std::min(k + size, end); i += 64)
       multiply(w + (i - begin) / 64 * tensor::kKStepBytes,
                x.a + (i - begin) / 128 * x.step_stride + i % 128, next);
-    platform::store_tile<0>(t[which], 64);
-    platform::store_tile<1>(t[which] + 256, 64);
-    platform::store_tile<2>(t[which] + 512, 64);
-    platform::store_tile<3>(t[which] + 768, 64);
-    if (k > begin) count(stretch, t[which ^ 1], x, k - size, size);
+    if (k > begin) count(stretch, t, x, k - size, size);
+    platform::store_tile<0>(t, 64);
+    platform::store_tile<1>(t + 256, 64);
+    platform::store_tile<2>(t + 512, 64);
+    platform::store_tile<3>(t + 768, 64);
   }
-  count(stretch, t[which ^ 1], x, begin + (end - begin - 1) / size * size, size);
+  count(stretch, t, x, begin + (end - begin - 1) / size * size, size);
 }
 
 void panel(const PanelCall& call, TileState& state) {
