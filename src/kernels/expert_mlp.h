@@ -27,7 +27,8 @@ struct ExpertMlpArgs {
   const int32_t* row_token;  // [rows] the row of x; null: row r is token r
   std::span<const tensor::PackedMatrix>
       gate_up;  // [experts] [2 * intermediate, hidden], interleaved (packed_matrix.h)
-  std::span<const tensor::PackedMatrix> down;  // [experts] [hidden, intermediate]
+  // [experts] [hidden, intermediate], no k_order: gate_up has its channels in that order
+  std::span<const tensor::PackedMatrix> down;
   GatedActivation activation;
   float* y;  // [rows, hidden] unweighted
   int64_t y_stride;

@@ -250,6 +250,39 @@ TEST_P(ExpertMlp, ResultsDoNotDependOnCompanyOrWorkers) {
     }
 }
 
+// An expert with an order of its hidden values sees tokens as if they came in that order, bit by
+// bit.
+TEST_P(ExpertMlp, TakesTokensInTheOrderOfItsColumns) {
+  if (!tensor::may_reorder(GetParam().format)) return;
+  std::mt19937 rng(16);
+  const int32_t hidden = 256, intermediate = 128, experts = 5;
+  Experts ex(GetParam().format, experts, hidden, intermediate, false, rng);
+  for (const int32_t tokens : {1, 3, 60}) {
+    if (is_reference() && tokens > 3) continue;
+    const Rows rows = route(tokens, experts, 3, rng);
+    const std::vector<float> x = random_floats(static_cast<size_t>(hidden * tokens), rng);
+    std::vector<std::vector<int32_t>> orders;
+    std::vector<float> moved;  // [rows, hidden], each in its expert's order
+    for (int32_t e = 0; e < experts; ++e) {
+      orders.push_back(random_order(hidden, rng));
+      for (int32_t r = rows.offsets[static_cast<size_t>(e)];
+           r < rows.offsets[static_cast<size_t>(e) + 1]; ++r) {
+        const auto row =
+            in_order(x.data() + rows.token[static_cast<size_t>(r)] * hidden, orders.back());
+        moved.insert(moved.end(), row.begin(), row.end());
+      }
+    }
+    std::vector<float> y(static_cast<size_t>((hidden + 3) * rows.total()) + 1), expected = y;
+    run(ex, rows, true, moved, hidden, rows.total(), 1, false, expected);
+    for (size_t e = 0; e < orders.size(); ++e) ex.gate_up_views[e].k_order = orders[e].data();
+    for (const int workers : {1, 2}) {
+      run(ex, rows, false, x, hidden, tokens, workers, false, y);
+      ASSERT_EQ(y, expected) << tokens << " tokens, " << workers << " workers";
+    }
+    for (tensor::PackedMatrix& m : ex.gate_up_views) m.k_order = nullptr;
+  }
+}
+
 TEST_P(ExpertMlp, ExtremeTokensStayInTheirOwnRows) {
   std::mt19937 rng(10);
   const int32_t hidden = 96, intermediate = 40, experts = 3, tokens = 24;

@@ -26,7 +26,7 @@ struct LinearArgs {
   const float* x;    // [rows, k]
   int64_t x_stride;  // in floats
   int32_t rows;
-  std::span<const LinearOutput> outputs;  // same format and k
+  std::span<const LinearOutput> outputs;  // same format and k; equal k_orders are best neighbours
   bool accumulate = false;                // y += …: residual connections
   std::byte* scratch;                     // 64-byte aligned, scratch_bytes of the largest shape
 };

@@ -181,6 +181,37 @@ TEST_P(Linear, ResultsDoNotDependOnCompanyOrWorkers) {
   }
 }
 
+// With an order of k, x counts as if it came in that order; outputs of one call may differ in it.
+TEST_P(Linear, TakesInputsInTheOrderOfItsColumns) {
+  if (!tensor::may_reorder(GetParam().format)) return;
+  std::mt19937 rng(15);
+  const int32_t k = 384, n = 40;
+  const std::vector<int32_t> order = random_order(k, rng), other = random_order(k, rng);
+  const TestWeights w(GetParam().format, n, k, rng);
+  const PackedForTest packed(w);
+  std::array<tensor::PackedMatrix, 4> views;
+  views.fill(packed.view);
+  views[0].k_order = views[1].k_order = order.data();
+  views[3].k_order = other.data();
+  for (const auto& [rows, workers] : {std::pair{1, 1}, {3, 2}, {34, 2}}) {
+    const std::vector<float> x = random_floats(static_cast<size_t>(rows) * k, rng);
+    std::vector<std::vector<float>> y(4, std::vector<float>(static_cast<size_t>(rows) * n));
+    std::vector<LinearOutput> outputs;
+    for (size_t o = 0; o < 4; ++o) outputs.push_back({&views[o], y[o].data(), n});
+    run(workers, {x.data(), k, rows, outputs, false, nullptr}, rows);
+    for (size_t o = 0; o < 4; ++o)
+      for (int32_t r = 0; r < rows; ++r) {
+        const float* row = x.data() + r * k;
+        const std::vector<float> moved = o < 2    ? in_order(row, order)
+                                         : o == 3 ? in_order(row, other)
+                                                  : std::vector<float>(row, row + k);
+        expect_row(w, moved.data(), y[o].data() + r * n, 0.0f);
+        if (HasFatalFailure()) return;
+      }
+    EXPECT_EQ(y[0], y[1]);
+  }
+}
+
 TEST_P(Linear, ExtremeRowsStayInTheirOwnRow) {
   std::mt19937 rng(6);
   const int32_t k = 192, n = 40, rows = 40;

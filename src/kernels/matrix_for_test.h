@@ -4,6 +4,7 @@
 #pragma once
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -66,6 +67,19 @@ inline std::vector<float> random_floats(size_t n, std::mt19937& rng, float scale
   std::vector<float> v(n);
   for (float& x : v) x = normal(rng);
   return v;
+}
+
+// A permutation of [0, k).
+inline std::vector<int32_t> random_order(int32_t k, std::mt19937& rng) {
+  std::vector<int32_t> order(static_cast<size_t>(k));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), rng);
+  return order;
+}
+inline std::vector<float> in_order(const float* x, const std::vector<int32_t>& order) {
+  std::vector<float> y;
+  for (const int32_t i : order) y.push_back(x[i]);
+  return y;
 }
 
 // Source weights [n, k]: what the checkpoint would hold.

@@ -86,6 +86,10 @@ constexpr bool has_channel_scales(const PackedFormat& f) {
 constexpr bool has_compensation(const PackedFormat& f) {
   return f.weight == WeightType::kInt8 && f.group_k == 0;
 }
+// May its matrices have a k_order?
+constexpr bool may_reorder(const PackedFormat& f) {
+  return f.weight == WeightType::kInt4 && f.group_k > 0;
+}
 constexpr int32_t groups_of(const PackedFormat& f, int32_t k) {
   return f.group_k == 0 ? 0 : (k + f.group_k - 1) / f.group_k;
 }
@@ -107,6 +111,9 @@ struct PackedMatrix {
   const std::byte* group_scales = nullptr;  // [panel][group][32] of format.group_scale
   const uint8_t* zero_points = nullptr;     // [panel][group][32], format.zero_points
   const float* bias = nullptr;              // [padded n] or null, in packed channel order
+  // [k] or null: packed value i of k is input k_order[i], a permutation that makes groups runs
+  // (int4 in groups only). Kernels take the values of x in this order.
+  const int32_t* k_order = nullptr;
 
   int32_t num_panels() const { return (n + kPanelChannels - 1) / kPanelChannels; }
   int32_t padded_n() const { return num_panels() * kPanelChannels; }

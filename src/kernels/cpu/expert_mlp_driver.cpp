@@ -25,7 +25,7 @@ struct Layout {
       h_stride;  // bytes of a packed row of x and of h; floats of an unpacked row of h
   int64_t x_per_row, h_per_row;  // floats beside a packed row
   int64_t order, unfinished, token_scales, tokens, x_scales, x, h, h_scales, h_packed, own,
-      own_bytes, end;
+      own_bytes, ordered, ordered_bytes, end;
 
   Layout(const TileOps& ops, const tensor::PackedFormat& format, int32_t num_tokens,
          int32_t num_rows, int32_t experts, int32_t hidden, int32_t intermediate, int workers)
@@ -52,6 +52,8 @@ struct Layout {
     const int32_t own_rows = std::min(num_rows, kPrivateRows);
     own_bytes = round_up_64(4 * h_per_row * own_rows) + h_row * own_rows;
     own = take(own_bytes * workers);
+    ordered_bytes = k_order_bytes(format, hidden);
+    ordered = take(ordered_bytes * workers);
     end = at;
   }
 };
@@ -67,12 +69,15 @@ class Run {
         intermediate_(args.down.front().k),
         layout_(ops, args.down.front().format, args.tokens, rows_,
                 static_cast<int32_t>(args.gate_up.size()), hidden_, intermediate_, worker.count()) {
+    bool reordered = false;
     for (size_t e = 0; e < args.gate_up.size(); ++e) {
       num_active_ += count(e) > 0;
       longest_ = std::max(longest_, count(e));
+      reordered |= args.gate_up[e].k_order != nullptr;
     }
-    by_token_ =
-        args.row_token && rows_ >= 2 * args.tokens && (longest_ == 1 || rows_ >= kGatherRows);
+    // (Experts with an order of their own share no packed token.)
+    by_token_ = !reordered && args.row_token && rows_ >= 2 * args.tokens &&
+                (longest_ == 1 || rows_ >= kGatherRows);
     gather_ = by_token_ && longest_ > 1;
     own_h_ = rows_ <= kPrivateRows;
     // With many experts the work after one is done does not hold the others up.
@@ -208,8 +213,8 @@ class Run {
                     at<float>(layout_.token_scales) + t * layout_.x_per_row);
   }
 
-  // Calls f(row, its place) for this worker's share of the grouped rows; places are of a row of
-  // row_bytes.
+  // Calls f(row, its place, its expert) for this worker's share of the grouped rows; places are of
+  // a row of row_bytes.
   template <class F>
   void each_row(int64_t row_bytes, F f) const {
     const auto [begin, end] = worker_.share(rows_);
@@ -223,14 +228,17 @@ class Run {
       while (args_.row_offsets[e + 1] <= r) ++e;
       PackedRow place = packed_row(r - first(e), count(e), row_bytes, ops_.step_bytes);
       place.offset += first(e) * row_bytes;
-      f(r, place);
+      f(r, place, e);
     }
   }
 
   void pack_rows() {
     auto* scales = at<float>(layout_.x_scales);
-    each_row(layout_.x_row, [&](int32_t r, const PackedRow& place) {
-      ops_.pack_row(args_.gate_up.front().format, args_.x + token_of(r) * args_.x_stride, hidden_,
+    auto* ordered = at<float>(layout_.ordered + layout_.ordered_bytes * worker_.index());
+    each_row(layout_.x_row, [&](int32_t r, const PackedRow& place, size_t e) {
+      const float* x =
+          in_k_order(args_.gate_up[e], args_.x + token_of(r) * args_.x_stride, ordered);
+      ops_.pack_row(args_.gate_up.front().format, x, hidden_,
                     at<std::byte>(layout_.x + place.offset), place.step_stride,
                     scales + r * layout_.x_per_row);
     });
@@ -248,7 +256,7 @@ class Run {
   }
 
   void gather_rows() {
-    each_row(layout_.x_row, [&](int32_t r, const PackedRow& place) {
+    each_row(layout_.x_row, [&](int32_t r, const PackedRow& place, size_t) {
       gather_row(r, at<std::byte>(layout_.x + place.offset), place.step_stride,
                  at<float>(layout_.x_scales) + r * layout_.x_per_row);
     });
@@ -298,7 +306,8 @@ class Run {
   }
 
   void pack_h() {
-    each_row(layout_.h_row, [&](int32_t r, const PackedRow& place) { pack_h_row(r, place); });
+    each_row(layout_.h_row,
+             [&](int32_t r, const PackedRow& place, size_t) { pack_h_row(r, place); });
   }
 
   // Whoever ends the last gate_up task of an expert packs its rows of h, which are then still in

@@ -9,17 +9,18 @@ namespace {
 
 constexpr int32_t kHeadRows = 64;  // rows of a head that are packed at a time
 
-// x[rows, k] packed, rows shared out; scales [rows, scales_per_row].
-void pack_rows(const TileOps& ops, const LinearArgs& args, float* scales, std::byte* packed,
-               platform::Worker& worker) {
-  const tensor::PackedFormat& format = args.outputs.front().weight->format;
-  const int32_t k = args.outputs.front().weight->k;
+// x[rows, k] packed, rows shared out; scales [rows, scales_per_row]; ordered: this worker's row.
+void pack_rows(const TileOps& ops, const LinearArgs& args, float* ordered, float* scales,
+               std::byte* packed, platform::Worker& worker) {
+  const tensor::PackedMatrix& first = *args.outputs.front().weight;
+  const tensor::PackedFormat& format = first.format;
+  const int32_t k = first.k;
   const int64_t row_bytes = packed_row_bytes(ops, k), per_row = ops.scales_per_row(format, k);
   const auto [begin, end] = worker.share(args.rows);
   for (auto r = static_cast<int32_t>(begin); r < end; ++r) {
     const PackedRow at = packed_row(r, args.rows, row_bytes, ops.step_bytes);
-    ops.pack_row(format, args.x + r * args.x_stride, k, packed + at.offset, at.step_stride,
-                 scales + r * per_row);
+    ops.pack_row(format, in_k_order(first, args.x + r * args.x_stride, ordered), k,
+                 packed + at.offset, at.step_stride, scales + r * per_row);
   }
 }
 
@@ -72,6 +73,16 @@ void run_panels(const TileOps& ops, const LinearArgs& args, const Panels& panels
 
 }  // namespace
 
+const float* in_k_order(const tensor::PackedMatrix& w, const float* x, float* buffer) {
+  if (!w.k_order) return x;
+  for (int32_t i = 0; i < w.k; ++i) buffer[i] = x[w.k_order[i]];
+  return buffer;
+}
+
+int64_t k_order_bytes(const tensor::PackedFormat& format, int32_t k) {
+  return tensor::may_reorder(format) ? round_up_64(int64_t{4} * k) : 0;
+}
+
 std::string_view why_not_k(const tensor::PackedFormat& format, int32_t k) {
   // int32 sums of unsigned activations (up to 255) times weights (up to 128) are exact up to this.
   constexpr int32_t kMaxInt8K = 65536;
@@ -91,19 +102,25 @@ std::string_view linear_why_not(const LinearShape& shape) noexcept {
   return why_not_k(shape.format, shape.k);
 }
 
-int64_t linear_scratch_bytes(const TileOps& ops, const LinearShape& shape) noexcept {
-  return round_up_64(int64_t{4} * ops.scales_per_row(shape.format, shape.k) * shape.max_rows) +
+int64_t linear_scratch_bytes(const TileOps& ops, const LinearShape& shape,
+                             int num_workers) noexcept {
+  return k_order_bytes(shape.format, shape.k) * num_workers +
+         round_up_64(int64_t{4} * ops.scales_per_row(shape.format, shape.k) * shape.max_rows) +
          packed_row_bytes(ops, shape.k) * shape.max_rows;
 }
 
-void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& worker) noexcept {
-  if (args.outputs.empty() || args.rows <= 0) return;
+namespace {
+
+// Outputs that take x in one order.
+void run_outputs(const TileOps& ops, const LinearArgs& args, platform::Worker& worker) {
   const tensor::PackedMatrix& first = *args.outputs.front().weight;
-  auto* scales = reinterpret_cast<float*>(args.scratch);
+  const int64_t ordered_bytes = k_order_bytes(first.format, first.k);
+  std::byte* at = args.scratch + ordered_bytes * worker.count();
+  auto* scales = reinterpret_cast<float*>(at);
   std::byte* packed =
-      args.scratch +
-      round_up_64(int64_t{4} * ops.scales_per_row(first.format, first.k) * args.rows);
-  pack_rows(ops, args, scales, packed, worker);
+      at + round_up_64(int64_t{4} * ops.scales_per_row(first.format, first.k) * args.rows);
+  pack_rows(ops, args, reinterpret_cast<float*>(args.scratch + ordered_bytes * worker.index()),
+            scales, packed, worker);
   worker.barrier();
   worker.start_tickets();
   int64_t total_panels = 0, num_tasks = 0;
@@ -120,6 +137,21 @@ void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& wo
     });
   }
   ops.finish(state);
+}
+
+}  // namespace
+
+void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& worker) noexcept {
+  if (args.outputs.empty() || args.rows <= 0) return;
+  for (size_t begin = 0, end; begin < args.outputs.size(); begin = end) {
+    const int32_t* order = args.outputs[begin].weight->k_order;
+    for (end = begin + 1; end < args.outputs.size(); ++end)
+      if (args.outputs[end].weight->k_order != order) break;
+    if (begin > 0) worker.barrier();  // the packed rows of the outputs before are still read
+    LinearArgs part = args;
+    part.outputs = args.outputs.subspan(begin, end - begin);
+    run_outputs(ops, part, worker);
+  }
   _mm_sfence();
 }
 

@@ -7,7 +7,8 @@
 namespace moestro::kernels::cpu {
 
 std::string_view linear_why_not(const LinearShape& shape) noexcept;
-int64_t linear_scratch_bytes(const TileOps& ops, const LinearShape& shape) noexcept;
+int64_t linear_scratch_bytes(const TileOps& ops, const LinearShape& shape,
+                             int num_workers) noexcept;
 void linear_run(const TileOps& ops, const LinearArgs& args, platform::Worker& worker) noexcept;
 
 std::string_view head_linear_why_not(const HeadLinearShape& shape) noexcept;
@@ -15,6 +16,11 @@ int64_t head_linear_scratch_bytes(const TileOps& ops, const HeadLinearShape& sha
                                   int num_workers) noexcept;
 void head_linear_run(const TileOps& ops, const HeadLinearArgs& args,
                      platform::Worker& worker) noexcept;
+
+// x[k] in the order of w's packed k: x itself, or copied to `buffer` [k].
+const float* in_k_order(const tensor::PackedMatrix& w, const float* x, float* buffer);
+// Bytes of such a buffer for each worker; 0 where the format has no order.
+int64_t k_order_bytes(const tensor::PackedFormat& format, int32_t k);
 
 // Why int32 sums over k are not safe; empty: they are.
 std::string_view why_not_k(const tensor::PackedFormat& format, int32_t k);

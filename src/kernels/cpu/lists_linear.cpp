@@ -54,7 +54,9 @@ constexpr LinearKernel linear(std::string_view name, IsaSet needs) {
             const std::string_view reason = why_not(s.format);
             return reason.empty() ? cpu::linear_why_not(s) : reason;
           },
-          [](const LinearShape& s, int) noexcept { return cpu::linear_scratch_bytes(ops, s); },
+          [](const LinearShape& s, int workers) noexcept {
+            return cpu::linear_scratch_bytes(ops, s, workers);
+          },
           [](const LinearArgs& a, platform::Worker& w) noexcept { cpu::linear_run(ops, a, w); }};
 }
 template <const cpu::TileOps& ops>

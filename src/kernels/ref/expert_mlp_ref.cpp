@@ -41,7 +41,7 @@ void expert_mlp_run(const ExpertMlpArgs& args, platform::Worker& worker) noexcep
     while (args.row_offsets[e + 1] <= r) ++e;
     const tensor::PackedMatrix &gate_up = args.gate_up[e], &down = args.down[e];
     const int64_t token = args.row_token ? args.row_token[r] : r;
-    round_row(gate_up.format, args.x + token * args.x_stride, hidden, x, scales);
+    round_row(gate_up, args.x + token * args.x_stride, x, scales);
     for (int32_t i = 0; i < intermediate; ++i) {
       const int32_t gate =
           i / tensor::kTileChannels * tensor::kPanelChannels + i % tensor::kTileChannels;
@@ -49,7 +49,7 @@ void expert_mlp_run(const ExpertMlpArgs& args, platform::Worker& worker) noexcep
       h[i] = gated(args.activation, dot(gate_up, gate, x, scales) + bias_at(gate_up, gate),
                    dot(gate_up, up, x, scales) + bias_at(gate_up, up));
     }
-    round_row(down.format, h, intermediate, h_rounded, scales);
+    round_row(down, h, h_rounded, scales);
     float* y = args.y + r * args.y_stride;
     for (int32_t c = 0; c < hidden; ++c) {
       const float v = dot(down, c, h_rounded, scales) + bias_at(down, c);

@@ -27,8 +27,12 @@ void linear_run(const LinearArgs& args, platform::Worker& worker) noexcept {
   float* row = own_row(args.scratch, first, worker);
   float* scales = row + round_up_64(int64_t{4} * first.k) / 4;
   for (int32_t r = 0; r < args.rows; ++r) {
-    round_row(first.format, args.x + r * args.x_stride, first.k, row, scales);
+    const tensor::PackedMatrix* rounded_for = nullptr;
     for (const LinearOutput& out : args.outputs) {
+      if (!rounded_for || out.weight->k_order != rounded_for->k_order) {
+        rounded_for = out.weight;
+        round_row(*rounded_for, args.x + r * args.x_stride, row, scales);
+      }
       const auto [begin, end] = worker.share(out.weight->n, tensor::kTileChannels);
       float* y = out.y + r * out.y_stride;
       for (auto c = static_cast<int32_t>(begin); c < end; ++c) {
@@ -56,7 +60,7 @@ void head_linear_run(const HeadLinearArgs& args, platform::Worker& worker) noexc
   for (int64_t i = begin; i < end; ++i) {
     const int64_t h = i / args.rows, r = i % args.rows;
     const tensor::PackedMatrix& w = args.weights[static_cast<size_t>(h)];
-    round_row(w.format, args.x + r * args.x_row_stride + h * args.x_head_stride, w.k, row, &scale);
+    round_row(w, args.x + r * args.x_row_stride + h * args.x_head_stride, row, &scale);
     float* y = args.y + r * args.y_row_stride + h * args.y_head_stride;
     for (int32_t c = 0; c < w.n; ++c) y[c] = dot(w, c, row, &scale) + bias_at(w, c);
   }

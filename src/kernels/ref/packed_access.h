@@ -108,9 +108,14 @@ inline float round_group(const tensor::PackedFormat& f, const float* x, int32_t 
   return finite ? scale : std::numeric_limits<float>::quiet_NaN();
 }
 
-// An activation row as the weight's format wants it, and its scales [row_scales].
-inline void round_row(const tensor::PackedFormat& f, const float* x, int32_t k, float* out,
-                      float* scales) {
+// An activation row as w's format and order want it, and its scales [row_scales].
+inline void round_row(const tensor::PackedMatrix& w, const float* x, float* out, float* scales) {
+  const tensor::PackedFormat& f = w.format;
+  const int32_t k = w.k;
+  if (w.k_order) {
+    for (int32_t i = 0; i < k; ++i) out[i] = x[w.k_order[i]];
+    x = out;  // rounded where it lies
+  }
   if (f.activation == tensor::ActivationType::kF32 ||
       f.activation == tensor::ActivationType::kBf16) {
     for (int32_t i = 0; i < k; ++i)
