@@ -108,6 +108,7 @@ Status read_method(const json::object& config, QuantConfig& q) {
         !(m.name == QuantMethodName::kModelOpt && q.method_text == "modelopt_fp4"))
       continue;
     q.method = m.name;
+    MOESTRO_ASSIGN(q.actorder_in_floats, json::get_bool(config, "actorder_in_floats", false));
     MOESTRO_TRY(m.read(config, q));
     return compile_lists(q);
   }

@@ -60,6 +60,9 @@ struct QuantConfig {
   std::vector<QuantGroup> groups;
   std::vector<std::string> ignore;  // also modules_to_not_convert, ignored_layers
   std::string scale_fmt;            // "ue8m0"
+  // A key of ours, for --hf-overrides: int4 with a group index is dequantised (quant/load.h says
+  // when that is needed).
+  bool actorder_in_floats = false;
   json::object raw;
 
   // The group that quantises module ("model.layers.3.mlp.experts.7.gate_proj"), null if none or

@@ -1,5 +1,6 @@
 #include "layers/linear.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/check.h"
@@ -24,7 +25,13 @@ Result<Linear> Linear::load(quant::LoadContext& context, const LinearSpec& spec)
   Linear linear;
   linear.op_ = spec.op;
   for (const quant::ModuleSpec& part : spec.parts) {
-    MOESTRO_ASSIGN(linear.weights_.emplace_back(), quant::load_matrix(context, part));
+    MOESTRO_ASSIGN(tensor::PackedMatrix weight, quant::load_matrix(context, part));
+    // Parts that were calibrated on one input have one order: they can then share its packed rows.
+    for (const tensor::PackedMatrix& other : linear.weights_)
+      if (weight.k_order && other.k_order &&
+          std::equal(weight.k_order, weight.k_order + weight.k, other.k_order))
+        weight.k_order = other.k_order;
+    linear.weights_.push_back(weight);
   }
   return linear;
 }

@@ -20,8 +20,10 @@ MlpSpec MlpSpec::make(quant::ModuleSpec gate, quant::ModuleSpec up, quant::Modul
 Result<Mlp> Mlp::load(quant::LoadContext& context, const MlpSpec& spec) {
   Mlp mlp;
   mlp.op_ = spec.op;
-  MOESTRO_ASSIGN(mlp.gate_up_, quant::load_gate_up(context, spec.gate, spec.up));
-  MOESTRO_ASSIGN(mlp.down_, quant::load_matrix(context, spec.down));
+  MOESTRO_ASSIGN(const quant::GatedMlp loaded,
+                 quant::load_gated_mlp(context, spec.gate, spec.up, spec.down));
+  mlp.gate_up_ = loaded.gate_up;
+  mlp.down_ = loaded.down;
   return mlp;
 }
 

@@ -30,9 +30,11 @@ Result<std::unique_ptr<MoeLayer>> MoeLayer::load(quant::LoadContext& context, co
   layer->down_.resize(spec.experts.size());
   MOESTRO_TRY(context.parallel(static_cast<int64_t>(spec.experts.size()), [&](int64_t i) -> Status {
     const auto e = static_cast<size_t>(i);
-    MOESTRO_ASSIGN(layer->gate_up_[e],
-                   quant::load_gate_up(context, spec.experts[e].gate, spec.experts[e].up));
-    MOESTRO_ASSIGN(layer->down_[e], quant::load_matrix(context, spec.experts[e].down));
+    const ExpertModules& x = spec.experts[e];
+    MOESTRO_ASSIGN(const quant::GatedMlp loaded,
+                   quant::load_gated_mlp(context, x.gate, x.up, x.down));
+    layer->gate_up_[e] = loaded.gate_up;
+    layer->down_[e] = loaded.down;
     return {};
   }));
   return layer;

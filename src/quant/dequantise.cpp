@@ -78,11 +78,17 @@ LoadedMatrix dequantised(LoadedMatrix m) {
   if (!tensor::has_channel_scales(m.stored)) return m;
   const kernels::SourceMatrix stored = m.source;
   m.values.resize(static_cast<size_t>(stored.n) * static_cast<size_t>(stored.k));
+  std::vector<float> reordered;
   for (int32_t c = 0; c < stored.n; ++c) {
     Row out = m.values.data() + int64_t{c} * stored.k;
     decode_row(stored, stored.data + c * stored.row_bytes, out);
     scale_row(m, c, out);
+    if (m.k_order.empty()) continue;
+    reordered.assign(out, out + stored.k);
+    for (int32_t i = 0; i < stored.k; ++i)
+      out[m.k_order[static_cast<size_t>(i)]] = reordered[static_cast<size_t>(i)];
   }
+  m.k_order.clear();
   m.stored = tensor::PackedFormat::kF32;
   m.source = {.data = reinterpret_cast<const std::byte*>(m.values.data()),
               .dtype = DType::kF32,

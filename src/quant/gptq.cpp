@@ -1,8 +1,9 @@
 // GPTQ: X.qweight I32 [k * bits / 32, n] packed along k, least significant bits first; X.qzeros I32
 // [k / g, n * bits / 32] packed along n; X.scales [k / g, n]; X.g_idx I32 [k]. W[n, k] = (q - (z +
 // 1)) * scale in checkpoint_format "gptq" (zero points are stored less one), (q - z) * scale in
-// "gptq_v2". desc_act: g_idx is arbitrary, and such weights run in floats.
+// "gptq_v2". desc_act: g_idx is arbitrary, and columns are put in order of their groups.
 #include "base/format.h"
+#include "quant/activation_order.h"
 #include "quant/dequantise.h"
 #include "quant/int4.h"
 #include "quant/methods.h"
@@ -55,7 +56,8 @@ class Reader {
     MOESTRO_ASSIGN(scales_, read_scale_tensor(source_, tensor_name(spec_.module, Part::kQscales),
                                               {groups_, spec_.n}, kGroupScaleTypes, m_));
     MOESTRO_TRY(read_index());
-    if (g_.permuted || g_.bits == 8) {
+    if (g_.bits == 8) {
+      const std::vector<int32_t> group_of = groups_of_columns(order_, spec_.k, g_.group_k);
       set_values(
           m_, spec_.n, spec_.k,
           [&](int32_t c, int32_t i) {
@@ -63,14 +65,13 @@ class Reader {
           },
           [&](int32_t c, int32_t g) { return zero_at(c, g); },
           [&](int32_t c, int32_t g) { return scale_at(c, g); },
-          [&](int32_t i) {
-            return index_.empty() ? i / g_.group_k : index_[static_cast<size_t>(i)];
-          });
+          [&](int32_t i) { return group_of[static_cast<size_t>(i)]; });
       return std::move(m_);
     }
     MOESTRO_TRY(check_symmetry());
     transpose_words();
     set_groups();
+    if (!order_.empty()) reorder_columns(m_, std::move(order_));
     return std::move(m_);
   }
 
@@ -87,7 +88,7 @@ class Reader {
     return float_at(scales_.bytes.data(), scales_.dtype, int64_t{g} * spec_.n + c);
   }
 
-  // Groups of columns: what desc_act declares decides the layout, so anything else is an error.
+  // The tensor decides, whatever desc_act says: only a missing one contradicts it.
   Status read_index() {
     const std::string name = tensor_name(spec_.module, Part::kGIdx);
     if (!source_.has(name)) {
@@ -96,19 +97,9 @@ class Reader {
     }
     MOESTRO_ASSIGN(const TensorView t, source_.get(name, {spec_.k}, {DType::kI32}));
     m_.tensors.push_back(t);
-    index_.resize(static_cast<size_t>(spec_.k));
-    for (int32_t i = 0; i < spec_.k; ++i) {
-      const auto g = static_cast<int32_t>(word_at(t, i));
-      if (g < 0 || g >= groups_)
-        return data_loss(format("tensor {}: group {} of column {} is not among the {} groups", name,
-                                g, i, groups_));
-      if (!g_.permuted && g != i / g_.group_k)
-        return data_loss(
-            format("tensor {}: column {} is in group {}, but the config declares "
-                   "desc_act false",
-                   name, i, g));
-      index_[static_cast<size_t>(i)] = g;
-    }
+    std::vector<int32_t> index(static_cast<size_t>(spec_.k));
+    std::memcpy(index.data(), t.bytes.data(), t.bytes.size());
+    MOESTRO_ASSIGN(order_, column_order(name, index, g_.group_k));
     return {};
   }
 
@@ -164,7 +155,7 @@ class Reader {
   const int32_t groups_;
   const bool stored_less_one_;
   TensorView weight_, zeros_, scales_;
-  std::vector<int32_t> index_;  // empty: k / group size
+  std::vector<int32_t> order_;  // of columns; empty: as they lie
   LoadedMatrix m_;
 };
 

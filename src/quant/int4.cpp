@@ -46,9 +46,10 @@ void describe_grouping(const ModuleFacts& facts, const Grouping& g, ModuleSpec& 
   spec.format = stored_format(g);
   choose_activations(facts, words, spec);
   const bool in_floats = !tensor::has_channel_scales(spec.format);
-  if (g.permuted) {
-    run_in_floats(spec, facts.compute, format("int{} weights with a group index", g.bits),
-                  "their columns are not in runs of one group", g.bits);
+  if (g.permuted) spec.weights += ", columns in activation order";
+  if (g.permuted && g.bits == 4 && !in_floats && facts.actorder_in_floats) {
+    run_in_floats(spec, facts.compute, "int4 weights in activation order",
+                  "quantization_config has actorder_in_floats", 4);
   } else if (g.bits == 8 && !in_floats && (g.zero_points || spec.format.group_k)) {
     run_in_floats(spec, facts.compute, words + " weights",
                   "no kernel has groups or zero points for int8", 8);

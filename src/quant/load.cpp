@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "base/format.h"
+#include "quant/activation_order.h"
 #include "quant/dequantise.h"
 #include "quant/fused_experts.h"
 #include "quant/scales.h"
@@ -39,6 +40,64 @@ Result<const float*> load_bias(LoadContext& context, std::initializer_list<const
     ++m;
   }
   return static_cast<const float*>(out);
+}
+
+// In the arena, for PackedMatrix::k_order; null: none.
+Result<const int32_t*> keep_order(LoadContext& context, const std::vector<int32_t>& order) {
+  if (order.empty()) return static_cast<const int32_t*>(nullptr);
+  MOESTRO_ASSIGN(std::byte * dst, context.arena.allocate(order.size() * sizeof(int32_t)));
+  std::memcpy(dst, order.data(), order.size() * sizeof(int32_t));
+  return reinterpret_cast<const int32_t*>(dst);
+}
+
+// A matrix without k_order, and the order that its input must come in.
+Result<tensor::PackedMatrix> load_ordered(LoadContext& context, const ModuleSpec& m,
+                                          std::vector<int32_t>& order) {
+  MOESTRO_ASSIGN(LoadedMatrix loaded, read_matrix(context.source, m));
+  MOESTRO_ASSIGN(
+      std::byte * dst,
+      context.arena.allocate(static_cast<size_t>(tensor::packed_bytes(m.format, m.n, m.k))));
+  tensor::PackedMatrix packed = kernels::pack_matrix(m.format, loaded.source, dst);
+  MOESTRO_ASSIGN(packed.bias,
+                 load_bias(context, {&m}, packed.padded_n(), [](int32_t, int32_t c) { return c; }));
+  done_with(context, loaded);
+  order = std::move(loaded.k_order);
+  return packed;
+}
+
+// channels: which of gate's and up's rows become the packed ones, in order; empty: as they lie.
+Result<tensor::PackedMatrix> load_gate_up(LoadContext& context, const ModuleSpec& gate,
+                                          const ModuleSpec& up,
+                                          const std::vector<int32_t>& channels) {
+  MOESTRO_ASSIGN(LoadedMatrix g, read_matrix(context.source, gate));
+  MOESTRO_ASSIGN(LoadedMatrix u, read_matrix(context.source, up));
+  if (g.k_order != u.k_order)
+    return unsupported(format(
+        "{} and {} have their columns in different activation orders; one gated MLP needs "
+        "one: load them as floats, --hf-overrides.quantization_config.actorder_in_floats true",
+        gate.module, up.module));
+  std::vector<int32_t> place(channels.size());  // of each row among the packed ones
+  if (!channels.empty()) {
+    reorder_rows(g, channels);
+    reorder_rows(u, channels);
+    for (size_t i = 0; i < channels.size(); ++i)
+      place[static_cast<size_t>(channels[i])] = static_cast<int32_t>(i);
+  }
+  const int32_t padded =
+      (gate.n + tensor::kTileChannels - 1) / tensor::kTileChannels * tensor::kTileChannels;
+  MOESTRO_ASSIGN(std::byte * dst, context.arena.allocate(static_cast<size_t>(
+                                      tensor::packed_bytes(gate.format, 2 * padded, gate.k))));
+  tensor::PackedMatrix packed = kernels::pack_gate_up(gate.format, g.source, u.source, dst);
+  MOESTRO_ASSIGN(packed.bias,
+                 load_bias(context, {&gate, &up}, packed.padded_n(), [&](int32_t m, int32_t row) {
+                   const int32_t c = place.empty() ? row : place[static_cast<size_t>(row)];
+                   return c / tensor::kTileChannels * tensor::kPanelChannels +
+                          m * tensor::kTileChannels + c % tensor::kTileChannels;
+                 }));
+  MOESTRO_ASSIGN(packed.k_order, keep_order(context, g.k_order));
+  done_with(context, g);
+  done_with(context, u);
+  return packed;
 }
 
 }  // namespace
@@ -106,39 +165,24 @@ void done_with(LoadContext& context, const LoadedMatrix& m) {
   if (context.progress && bytes > 0) context.progress(bytes);
 }
 
-Result<tensor::PackedMatrix> load_matrix(LoadContext& context, const ModuleSpec& m) {
-  MOESTRO_ASSIGN(const LoadedMatrix loaded, read_matrix(context.source, m));
-  MOESTRO_ASSIGN(
-      std::byte * dst,
-      context.arena.allocate(static_cast<size_t>(tensor::packed_bytes(m.format, m.n, m.k))));
-  tensor::PackedMatrix packed = kernels::pack_matrix(m.format, loaded.source, dst);
-  MOESTRO_ASSIGN(packed.bias,
-                 load_bias(context, {&m}, packed.padded_n(), [](int32_t, int32_t c) { return c; }));
-  done_with(context, loaded);
+Result<tensor::PackedMatrix> load_matrix(LoadContext& context, const ModuleSpec& module) {
+  std::vector<int32_t> order;
+  MOESTRO_ASSIGN(tensor::PackedMatrix packed, load_ordered(context, module, order));
+  MOESTRO_ASSIGN(packed.k_order, keep_order(context, order));
   return packed;
 }
 
-Result<tensor::PackedMatrix> load_gate_up(LoadContext& context, const ModuleSpec& gate,
-                                          const ModuleSpec& up) {
+Result<GatedMlp> load_gated_mlp(LoadContext& context, const ModuleSpec& gate, const ModuleSpec& up,
+                                const ModuleSpec& down) {
   if (gate.format != up.format)
     return unsupported(
         format("{} and {} are stored in different schemes ({}, {}); one gated MLP needs one",
                gate.module, up.module, gate.method->name(), up.method->name()));
-  MOESTRO_ASSIGN(const LoadedMatrix g, read_matrix(context.source, gate));
-  MOESTRO_ASSIGN(const LoadedMatrix u, read_matrix(context.source, up));
-  const int32_t padded =
-      (gate.n + tensor::kTileChannels - 1) / tensor::kTileChannels * tensor::kTileChannels;
-  MOESTRO_ASSIGN(std::byte * dst, context.arena.allocate(static_cast<size_t>(
-                                      tensor::packed_bytes(gate.format, 2 * padded, gate.k))));
-  tensor::PackedMatrix packed = kernels::pack_gate_up(gate.format, g.source, u.source, dst);
-  MOESTRO_ASSIGN(packed.bias,
-                 load_bias(context, {&gate, &up}, packed.padded_n(), [](int32_t m, int32_t c) {
-                   return c / tensor::kTileChannels * tensor::kPanelChannels +
-                          m * tensor::kTileChannels + c % tensor::kTileChannels;
-                 }));
-  done_with(context, g);
-  done_with(context, u);
-  return packed;
+  GatedMlp mlp;
+  std::vector<int32_t> order;
+  MOESTRO_ASSIGN(mlp.down, load_ordered(context, down, order));
+  MOESTRO_ASSIGN(mlp.gate_up, load_gate_up(context, gate, up, order));
+  return mlp;
 }
 
 Result<const float*> load_floats(LoadContext& context, std::string_view name,

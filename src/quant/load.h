@@ -40,11 +40,16 @@ Result<LoadedMatrix> read_matrix(const checkpoint::WeightSource& source, const M
 // What was read is packed: its pages may go, its bytes are progress.
 void done_with(LoadContext& context, const LoadedMatrix& m);
 
-// Both with the module's bias, where it has one.
+// With the module's bias, where it has one.
 Result<tensor::PackedMatrix> load_matrix(LoadContext& context, const ModuleSpec& module);
-// gate and up, both [intermediate, hidden], as one interleaved matrix.
-Result<tensor::PackedMatrix> load_gate_up(LoadContext& context, const ModuleSpec& gate,
-                                          const ModuleSpec& up);
+// gate and up, both [intermediate, hidden], as one interleaved matrix, and down [hidden,
+// intermediate], with biases. Where down's columns are in activation order, so are gate's and up's
+// channels, and down needs no k_order. kUnsupported: gate and up in different orders.
+struct GatedMlp {
+  tensor::PackedMatrix gate_up, down;
+};
+Result<GatedMlp> load_gated_mlp(LoadContext& context, const ModuleSpec& gate, const ModuleSpec& up,
+                                const ModuleSpec& down);
 // A float vector or matrix (norm weights, biases, router corrections) as float32 in the arena.
 // transposed: not supported.
 Result<const float*> load_floats(LoadContext& context, std::string_view tensor,

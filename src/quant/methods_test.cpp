@@ -7,6 +7,7 @@
 #include <functional>
 #include <random>
 
+#include "kernels/ref/expert_mlp_ref.h"
 #include "kernels/ref/packed_access.h"
 #include "quant/fake_weights.h"
 #include "quant/load.h"
@@ -57,7 +58,8 @@ class MethodTest : public testing::Test {
     if (!packed.ok()) return *s;
     for (int32_t c = 0; c < n; ++c)
       for (int32_t i = 0; i < k; ++i) {
-        const double want = expected(c, i), got = weight(*packed, c, i);
+        const double want = expected(c, packed->k_order ? packed->k_order[i] : i),
+                     got = weight(*packed, c, i);
         EXPECT_NEAR(got, want, error * std::fabs(want)) << "channel " << c << ", input " << i;
         if (HasFailure()) return *s;
       }
@@ -189,12 +191,21 @@ TEST_F(MethodTest, SymmetricPackedWeightsIgnoreZeroPoints) {
   check(1, 16, [](int32_t, int32_t i) { return (i % 8 - 8) * (i < 8 ? 1.0 : 2.0); });
 }
 
-TEST_F(MethodTest, GroupIndexRunsInFloatsAndSaysSo) {
+// A group index that gives each group as many columns as it has, in random order.
+std::vector<int32_t> random_index(int32_t k, int32_t group, std::mt19937& rng) {
+  std::vector<int32_t> index(static_cast<size_t>(k));
+  for (int32_t i = 0; i < k; ++i) index[static_cast<size_t>(i)] = i / group;
+  std::shuffle(index.begin(), index.end(), rng);
+  return index;
+}
+
+constexpr const char* kActorderG16 =
+    R"({"num_bits":4,"type":"int","strategy":"group","group_size":16,"actorder":"group"})";
+
+TEST_F(MethodTest, ActivationOrderIsUndoneWhileLoading) {
   const int32_t n = 3, k = 64, groups = 4;
-  config = compressed(
-      "pack-quantized",
-      R"({"num_bits":4,"type":"int","strategy":"group","group_size":16,"actorder":"group"})");
-  const auto q = codes(n, k), index = codes(1, k, 2);
+  config = compressed("pack-quantized", kActorderG16);
+  const auto q = codes(n, k), index = random_index(k, 16, rng_);
   const auto s = bf16_scales(n * groups);
   w.add("m.weight_packed", DType::kI32, {n, k / 8}, pack_words(q, n, k));
   w.add("m.weight_scale", DType::kBF16, {n, groups}, s);
@@ -204,15 +215,118 @@ TEST_F(MethodTest, GroupIndexRunsInFloatsAndSaysSo) {
            bf16_value(s[static_cast<size_t>(c * groups + index[static_cast<size_t>(i)])]);
   };
   check(n, k, value, DType::kF32);
-  const ModuleSpec spec = check(n, k, value, DType::kBF16, 1.0 / 256);
+  ModuleSpec spec = check(n, k, value);
+  EXPECT_EQ(spec.format,
+            (PackedFormat{WeightType::kInt4, ActivationType::kBf16, 16, DType::kBF16}));
+  EXPECT_EQ(spec.substitution, "");
+  EXPECT_THAT(spec.weights, HasSubstr("activation order"));
+  EXPECT_NE(load_matrix(context_, spec).value().k_order, nullptr);
+
+  config.actorder_in_floats = true;
+  spec = check(n, k, value, DType::kBF16, 1.0 / 256);
   EXPECT_EQ(spec.format, PackedFormat::kBf16);
-  EXPECT_THAT(spec.substitution, HasSubstr("group index"));
   EXPECT_THAT(spec.substitution, HasSubstr("4 times the memory"));
+  config.actorder_in_floats = false;
 
   std::vector<int32_t> bad = index;
   bad[5] = groups;
   w.add("m.weight_g_idx", DType::kI32, {k}, bad);
   EXPECT_THAT(failure(n, k).message(), HasSubstr("group 4 of column 5"));
+  bad[5] = (index[5] + 1) % groups;
+  w.add("m.weight_g_idx", DType::kI32, {k}, bad);
+  EXPECT_THAT(failure(n, k).message(), HasSubstr("columns, wanted 16"));
+}
+
+// Groups that are runs need no order, and -1 says that there is none.
+TEST_F(MethodTest, GroupIndexThatOrdersNothing) {
+  const int32_t n = 2, k = 32;
+  config = compressed("pack-quantized", kActorderG16);
+  const auto q = codes(n, k);
+  const auto s = bf16_scales(n * 2);
+  w.add("m.weight_packed", DType::kI32, {n, k / 8}, pack_words(q, n, k));
+  w.add("m.weight_scale", DType::kBF16, {n, 2}, s);
+  for (const bool set : {true, false}) {
+    std::vector<int32_t> index(k, -1);
+    for (int32_t i = 0; set && i < k; ++i) index[static_cast<size_t>(i)] = i / 16;
+    w.add("m.weight_g_idx", DType::kI32, {k}, index);
+    const ModuleSpec spec = check(n, k, [&](int32_t c, int32_t i) {
+      return (q[static_cast<size_t>(c * k + i)] - 8) *
+             bf16_value(s[static_cast<size_t>(c * 2 + i / 16)]);
+    });
+    EXPECT_EQ(load_matrix(context_, spec).value().k_order, nullptr);
+  }
+}
+
+// y = down(silu(gate x) * up x) of what was loaded, by the reference kernel.
+std::vector<float> run_mlp(const GatedMlp& mlp, const std::vector<float>& x) {
+  const int32_t offsets[] = {0, 1};
+  std::vector<float> y(static_cast<size_t>(mlp.down.n));
+  const kernels::ExpertMlpShape shape{mlp.down.format, 1, 1, 1, mlp.gate_up.k, mlp.down.k};
+  const auto scratch = platform::Buffer::allocate(
+                           static_cast<size_t>(kernels::ref::expert_mlp_scratch_bytes(shape, 1)))
+                           .value();
+  platform::Gang gang(1, false);
+  gang.run([&](platform::Worker& worker) {
+    kernels::ref::expert_mlp_run({.x = x.data(),
+                                  .x_stride = mlp.gate_up.k,
+                                  .tokens = 1,
+                                  .row_offsets = offsets,
+                                  .row_token = nullptr,
+                                  .gate_up = std::span(&mlp.gate_up, 1),
+                                  .down = std::span(&mlp.down, 1),
+                                  .activation = kernels::kSilu,
+                                  .y = y.data(),
+                                  .y_stride = mlp.down.n,
+                                  .scratch = const_cast<std::byte*>(scratch.data())},
+                                 worker);
+  });
+  return y;
+}
+
+// An MLP whose matrices are all in activation order gives what its float values give: its down
+// matrix has no order left, because gate's and up's channels (with scales and zero points) moved.
+TEST_F(MethodTest, GatedMlpInActivationOrder) {
+  const int32_t hidden = 64, wide = 48;
+  config = compressed(
+      "pack-quantized",
+      R"({"num_bits":4,"type":"int","strategy":"group","group_size":16,"actorder":"group","symmetric":false})");
+  const auto add = [&](const std::string& name, int32_t n, int32_t k,
+                       const std::vector<int32_t>& index) {
+    w.add(name + ".weight_packed", DType::kI32, {n, k / 8}, pack_words(codes(n, k), n, k));
+    w.add(name + ".weight_scale", DType::kBF16, {n, k / 16},
+          bf16_scales(static_cast<size_t>(n * k / 16)));
+    w.add(name + ".weight_zero_point", DType::kI32, {n / 8, k / 16},
+          transposed(pack_words(codes(k / 16, n), k / 16, n), k / 16, n / 8));
+    w.add(name + ".weight_g_idx", DType::kI32, {k}, index);
+  };
+  const auto index = random_index(hidden, 16, rng_);
+  add("gate", wide, hidden, index);
+  add("up", wide, hidden, index);
+  add("down", hidden, wide, random_index(wide, 16, rng_));
+  const auto load = [&](DType compute) {
+    const auto module = [&](const char* name, int32_t n, int32_t k) {
+      return make_module(w, config, name, n, k, compute).value();
+    };
+    return load_gated_mlp(context_, module("gate", wide, hidden), module("up", wide, hidden),
+                          module("down", hidden, wide));
+  };
+  std::vector<float> x(hidden);
+  for (float& v : x)
+    v = static_cast<float>(static_cast<int>(rng_() % 33) - 16) / 8;  // exact in bf16
+  const GatedMlp packed = load(DType::kBF16).value();
+  EXPECT_NE(packed.gate_up.k_order, nullptr);
+  EXPECT_EQ(packed.down.k_order, nullptr);
+  const std::vector<float> got = run_mlp(packed, x), want = run_mlp(load(DType::kF32).value(), x);
+  float largest = 0;
+  for (const float v : want) largest = std::max(largest, std::fabs(v));
+  for (size_t i = 0; i < want.size(); ++i)
+    EXPECT_NEAR(got[i], want[i], 0.01f * largest) << i;  // the intermediate is rounded to bfloat16
+
+  w.add("up.weight_g_idx", DType::kI32, {hidden}, random_index(hidden, 16, rng_));
+  const Status s = load(DType::kBF16).status();
+  EXPECT_EQ(s.code(), Code::kUnsupported);
+  EXPECT_THAT(s.message(), HasSubstr("actorder_in_floats true"));
+  EXPECT_TRUE(load(DType::kF32).ok());
 }
 
 constexpr const char* kInt4G8 = R"({"num_bits":4,"type":"int","strategy":"group","group_size":8})";
@@ -303,16 +417,12 @@ TEST_P(GptqTest, ReadsWordsPackedAlongInputs) {
            bf16_value(s[cell]);
   };
   check(n, k, value, DType::kF32);
-  const ModuleSpec spec = check(n, k, value, DType::kBF16, p.ordered ? 1.0 / 256 : 1e-6);
+  const ModuleSpec spec = check(n, k, value);
   EXPECT_EQ(spec.method->name(), "gptq");
-  if (p.ordered) {
-    EXPECT_EQ(spec.format, PackedFormat::kBf16);
-    EXPECT_THAT(spec.substitution, HasSubstr("group index"));
-  } else {
-    EXPECT_EQ(spec.format, (PackedFormat{WeightType::kInt4, ActivationType::kBf16, 16, DType::kBF16,
-                                         !p.symmetric}));
-    EXPECT_EQ(spec.substitution, "");
-  }
+  EXPECT_EQ(spec.format, (PackedFormat{WeightType::kInt4, ActivationType::kBf16, 16, DType::kBF16,
+                                       !p.symmetric}));
+  EXPECT_EQ(spec.substitution, "");
+  EXPECT_EQ(load_matrix(context_, spec).value().k_order != nullptr, p.ordered);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -338,7 +448,7 @@ TEST_F(MethodTest, GptqThatIsNotWhatItsConfigSays) {
   EXPECT_TRUE(failure(n, k).ok());
   std::vector<int32_t> index(k, 0);
   w.add("m.g_idx", DType::kI32, {k}, index);
-  EXPECT_THAT(failure(n, k).message(), HasSubstr("column 8 is in group 0"));
+  EXPECT_THAT(failure(n, k).message(), HasSubstr("group 0 has 16 columns, wanted 8"));
 }
 
 TEST_F(MethodTest, EightBitGptqRunsInFloats) {
@@ -467,7 +577,9 @@ TEST_F(MethodTest, Mxfp4OfGptOss) {
   const auto up = make_module(w, config, p + "1.up_proj", wide, k, DType::kBF16).value();
   EXPECT_EQ(gate.method->name(), "mxfp4");
   EXPECT_EQ(gate.substitution, "");
-  const auto m = load_gate_up(context_, gate, up).value();
+  w.add("d.weight", DType::kBF16, {k, wide}, bf16_scales(static_cast<size_t>(k * wide)));
+  const auto down = make_module(w, {}, "d", k, wide, DType::kBF16).value();
+  const auto m = load_gated_mlp(context_, gate, up, down).value().gate_up;
   ASSERT_NE(m.bias, nullptr);
   for (int32_t c = 0; c < 2 * wide; ++c) {
     const int32_t row = 2 * wide + c, packed = c / 2 + (c % 2 ? 16 : 0);

@@ -49,6 +49,7 @@ ModuleFacts module_facts(const checkpoint::WeightSource& source,
                          int32_t k, DType compute) {
   ModuleFacts facts = module_facts(source, config.match(module), module, n, k);
   facts.pow2_scales = config.scale_fmt == "ue8m0";
+  facts.actorder_in_floats = config.actorder_in_floats;
   facts.compute = compute;
   return facts;
 }

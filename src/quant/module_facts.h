@@ -33,7 +33,8 @@ struct ModuleFacts {
   const checkpoint::WeightSource& source;
   std::string_view module;
   const checkpoint::QuantGroup* declared = nullptr;
-  bool pow2_scales = false;  // scale_fmt "ue8m0"
+  bool pow2_scales = false;         // scale_fmt "ue8m0"
+  bool actorder_in_floats = false;  // QuantConfig's
   DType compute = DType::kBF16;
   int32_t n = 0, k = 0;
   std::array<bool, kNumParts> present{};

@@ -2,9 +2,10 @@
 // 2^(bits - 1), element i at bits [i * bits, (i + 1) * bits) of its row; X.weight_scale [n, k / g]
 // or [n, 1]; X.weight_zero_point I32 [ceil(n * bits / 32), k / g], packed alike along n;
 // X.weight_g_idx I32 [k]; X.weight_shape [2]. W = (u - u_zero) * scale. int4 is taken as it lies
-// (the low nibble is the even k); int8 with one scale a channel and int8 activations runs as
-// W8A8, any other int8 in floats.
+// (the low nibble is the even k), its columns in order of their groups; int8 with one scale a
+// channel and int8 activations runs as W8A8, any other int8 in floats.
 #include "base/format.h"
+#include "quant/activation_order.h"
 #include "quant/dequantise.h"
 #include "quant/int4.h"
 #include "quant/methods.h"
@@ -83,7 +84,7 @@ class Reader {
                                          {rows, groups_}, {DType::kI32, DType::kU32}));
       m_.tensors.push_back(zeros_);
     }
-    if (g_.permuted) return read_permuted();
+    if (g_.permuted) MOESTRO_TRY(read_index());
     if (g_.bits == 8) return read_bytes();
     m_.source = {.data = packed_.bytes.data(),
                  .dtype = DType::kU8,
@@ -95,6 +96,7 @@ class Reader {
       make_zero_points(
           spec_.n, tensor::groups_of(m_.stored, spec_.k),
           [&](int32_t c, int32_t group) { return zero_at(c, is_repeated(g_) ? 0 : group); }, m_);
+    if (!order_.empty()) reorder_columns(m_, std::move(order_));
     return std::move(m_);
   }
 
@@ -124,7 +126,7 @@ class Reader {
     return {};
   }
 
-  // Eight bits: int8 codes where they have no zero point, else values.
+  // Eight bits: int8 codes where they have no zero point and no groups, else values.
   Result<LoadedMatrix> read_bytes() {
     if (m_.stored == tensor::PackedFormat{.weight = tensor::WeightType::kInt8}) {
       m_.codes.resize(static_cast<size_t>(spec_.n) * static_cast<size_t>(spec_.k));
@@ -139,18 +141,18 @@ class Reader {
       MOESTRO_TRY(read_channel_scales(source_, scale_name(), spec_.n, m_));
       return std::move(m_);
     }
-    return read_values([&](int32_t i) { return i / g_.group_k; });
+    const std::vector<int32_t> group_of = groups_of_columns(order_, spec_.k, g_.group_k);
+    return read_values([&](int32_t i) { return group_of[static_cast<size_t>(i)]; });
   }
 
-  Result<LoadedMatrix> read_permuted() {
+  Status read_index() {
     const std::string name = tensor_name(spec_.module, Part::kGroupIndex);
-    MOESTRO_ASSIGN(const TensorView index, source_.get(name, {spec_.k}, {DType::kI32}));
-    m_.tensors.push_back(index);
-    for (int32_t i = 0; i < spec_.k; ++i)
-      if (const uint32_t g = word_at(index, i); g >= static_cast<uint32_t>(groups_))
-        return data_loss(format("tensor {}: group {} of column {} is not among the {} groups", name,
-                                static_cast<int32_t>(g), i, groups_));
-    return read_values([&](int32_t i) { return static_cast<int32_t>(word_at(index, i)); });
+    MOESTRO_ASSIGN(const TensorView t, source_.get(name, {spec_.k}, {DType::kI32}));
+    m_.tensors.push_back(t);
+    std::vector<int32_t> index(static_cast<size_t>(spec_.k));
+    std::memcpy(index.data(), t.bytes.data(), t.bytes.size());
+    MOESTRO_ASSIGN(order_, column_order(name, index, g_.group_k));
+    return {};
   }
 
   template <class Group>
@@ -174,6 +176,7 @@ class Reader {
   const int32_t groups_;
   int64_t row_bytes_ = 0;
   TensorView packed_, zeros_;
+  std::vector<int32_t> order_;  // of columns; empty: as they lie
   LoadedMatrix m_;
 };
 

@@ -56,7 +56,9 @@ struct LoadedMatrix {
   std::vector<float> scales;  // [n]
   std::vector<float> values;  // [n, k]
   std::vector<std::byte> codes, group_scales;
-  std::vector<uint8_t> zero_points;   // [n, groups]
+  std::vector<uint8_t> zero_points;  // [n, groups]
+  // [k] or empty: column i of `source` is the module's column k_order[i] (activation_order.h).
+  std::vector<int32_t> k_order;
   std::shared_ptr<const void> owner;  // of bytes that are not in `tensors`
 };
 

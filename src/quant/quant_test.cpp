@@ -85,7 +85,8 @@ TEST_F(LoadTest, GateAndUpMustShareAScheme) {
   weights_.add<uint16_t>("u.weight", DType::kBF16, {2, 3}, std::vector<uint16_t>(6, 0x3f80));
   const ModuleSpec gate = make_module(weights_, QuantConfig{}, "m", 2, 3, DType::kBF16).value();
   const ModuleSpec up = make_module(weights_, QuantConfig{}, "u", 2, 3, DType::kBF16).value();
-  EXPECT_THAT(load_gate_up(context_, gate, up).status().message(), HasSubstr("different schemes"));
+  EXPECT_THAT(load_gated_mlp(context_, gate, up, up).status().message(),
+              HasSubstr("different schemes"));
 }
 
 }  // namespace
