@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "checkpoint/quant_request.h"
+#include "checkpoint/slimquant_scales.h"
 #include "engine/kv_cache.h"
 #include "plan/executed.h"
 
@@ -208,6 +209,7 @@ Result<OpenModel> open_model(const config::Options& options, bool plan_only) {
                                               static_cast<uint64_t>(options.model.seed));
   } else {
     MOESTRO_ASSIGN(model.weights, checkpoint::open_safetensors(model.files));
+    MOESTRO_TRY(checkpoint::settle_slimquant_scales(*model.weights, model.quant));
   }
   return model;
 }

@@ -25,6 +25,7 @@ constexpr Method kMethods[] = {
     {"awq", QuantMethodName::kAwq, read_awq},
     {"modelopt", QuantMethodName::kModelOpt, read_modelopt},
     {"slimquant_w4a8", QuantMethodName::kSlimquantW4a8, read_slimquant_w4a8},
+    {"blockwise_int8", QuantMethodName::kBlockwiseInt8, read_blockwise_int8},
 };
 
 // Methods that people will meet, and why they are refused.

@@ -23,7 +23,8 @@ enum class QuantMethodName : uint8_t {
   kGptq,
   kAwq,
   kModelOpt,
-  kSlimquantW4a8
+  kSlimquantW4a8,
+  kBlockwiseInt8
 };
 enum class QuantStrategy : uint8_t { kTensor, kChannel, kGroup, kBlock, kToken, kTensorGroup };
 
@@ -46,11 +47,15 @@ struct QuantGroup {
   std::string name;  // "group_0"
   // compressed-tensors' names ("int-quantized", …), inferred if the file leaves it out; for the
   // other methods "float-quantized" (fp8, modelopt), "nvfp4-modelopt", "mxfp4" (gpt_oss), "gptq",
-  // "gptq_v2", "awq", "slimquant" (int8), "slimquant-int4" (high nibble first, scale / 16) and
+  // "gptq_v2", "awq", "slimquant" (int8), "slimquant-int4" (high nibble first, scale_divisor) and
   // "slimquant-int4-provider" (low nibble first).
   std::string format;
   std::optional<QuantArgs> weights, input_activations;
   std::vector<std::string> targets;
+  // slimquant-int4: stored scales are the scale / this; 0: not settled yet (slimquant_scales.h).
+  int32_t scale_divisor = 0;
+  bool scale_is_guess = false;
+  std::string scale_reading;  // what settled it, in words
 };
 
 struct QuantConfig {

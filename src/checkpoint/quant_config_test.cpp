@@ -205,6 +205,10 @@ TEST(QuantConfig, ReadsGptqAwqModeloptSlimquant) {
   EXPECT_EQ(slim.match("model.layers.3.mlp.experts.2.up_proj")->format, "slimquant-int4");
   EXPECT_EQ(slim.match("model.layers.3.self_attn.o_proj")->weights->num_bits, 8);
   EXPECT_EQ(slim.match("model.layers.3.mlp.shared_experts.up_proj")->weights->num_bits, 8);
+  const auto blocks = parsed(
+      R"({"quant_method":"blockwise_int8","weight_block_size":[128,64],"ignored_layers":["lm_head"]})");
+  EXPECT_EQ(describe(blocks.groups[0]), "int8 block 128x64, activations int8 group 64 dynamic");
+  EXPECT_EQ(blocks.match("model.layers.0.mlp.gate"), nullptr);
 }
 
 TEST(QuantConfig, EveryRefusalNamesItsReason) {
@@ -214,7 +218,12 @@ TEST(QuantConfig, EveryRefusalNamesItsReason) {
       {R"({"quant_method":"quark"})", "quant_method quark is not supported"},
       {R"({"quant_method":"magic"})",
        "quant_method \"magic\" is not supported; supported are compressed-tensors, fp8, mxfp4, "
-       "gptq, awq, modelopt, slimquant_w4a8"},
+       "gptq, awq, modelopt, slimquant_w4a8, blockwise_int8"},
+      {R"({"quant_method":"blockwise_int8"})", "weight_block_size is missing"},
+      {R"({"quant_method":"blockwise_int8","weight_block_size":[128,128],"activation_scheme":"static"})",
+       "activation_scheme \"static\" is not supported"},
+      {R"({"quant_method":"slimquant_w4a8","int4_scale_divisor":4})",
+       "int4_scale_divisor is 4; it must be 1 or 16"},
       {R"({"bits":4})", "quant_method is missing"},
       {R"({"quant_method":3})", "quant_method"},
       {R"({"quant_method":"compressed-tensors"})", "config_groups must be an object"},

@@ -1,5 +1,5 @@
 // The quant_methods with one fixed shape of config each: fp8, mxfp4, gptq, awq, modelopt,
-// slimquant_w4a8, and Ascend's description file.
+// slimquant_w4a8, blockwise_int8, and Ascend's description file.
 #include <utility>
 
 #include "base/format.h"
@@ -183,7 +183,11 @@ Status read_slimquant_w4a8(const json::object& config, QuantConfig& q) {
   const int64_t num_bits = r.integer("weight_bits", 4, 1, 16);
   const int64_t group_size = r.integer("group_size", -1, -1, kMaxGroup);
   const bool symmetric = r.boolean("sym", true);
+  const int64_t divisor = r.integer("int4_scale_divisor", 0, 0, 16);  // a key of ours
   MOESTRO_TRY(r.status());
+  if (divisor != 0 && divisor != 1 && divisor != 16)
+    return invalid_argument(
+        format("int4_scale_divisor is {}; it must be 1 or 16, or left out", divisor));
   if (scheme != "dynamic")
     return unsupported(format("activation_scheme {} is not supported; supported is dynamic",
                               json::quote(scheme, true)));
@@ -194,7 +198,31 @@ Status read_slimquant_w4a8(const json::object& config, QuantConfig& q) {
   const QuantArgs activations = make_args(8, false, QuantStrategy::kToken, 0, true);
   add_group(q, "experts", provider ? "slimquant-int4-provider" : "slimquant-int4",
             make_args(4, false, QuantStrategy::kChannel), activations, {"experts"});
+  if (divisor != 0) {
+    q.groups.back().scale_divisor = static_cast<int32_t>(divisor);
+    q.groups.back().scale_reading = "int4_scale_divisor says so";
+  }
   add_group(q, "linear", "slimquant", make_args(8, false, QuantStrategy::kChannel), activations);
+  return {};
+}
+
+// int8 in blocks, as DeepSeek's fp8 has them: X.weight I8, X.weight_scale_inv F32.
+Status read_blockwise_int8(const json::object& config, QuantConfig& q) {
+  KeyReader r(config);
+  const std::string scheme = r.text("activation_scheme", "dynamic");
+  MOESTRO_TRY(r.status());
+  if (scheme != "dynamic")
+    return unsupported(format("activation_scheme {} is not supported; supported is dynamic",
+                              json::quote(scheme, true)));
+  MOESTRO_ASSIGN(const auto block, read_weight_block(config));
+  if (block.first == 0)
+    return invalid_argument("weight_block_size is missing; it must be two sizes, [128, 128]");
+  MOESTRO_TRY(read_exceptions(config, {"modules_to_not_convert", "ignored_layers"}, q));
+  QuantArgs weights = make_args(8, false, QuantStrategy::kBlock);
+  weights.block_n = block.first;
+  weights.block_k = block.second;
+  add_group(q, "blockwise_int8", "int-quantized", weights,
+            make_args(8, false, QuantStrategy::kGroup, block.second, true));
   return {};
 }
 

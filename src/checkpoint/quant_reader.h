@@ -18,6 +18,7 @@ Status read_gptq(const json::object& config, QuantConfig& q);
 Status read_awq(const json::object& config, QuantConfig& q);
 Status read_modelopt(const json::object& config, QuantConfig& q);
 Status read_slimquant_w4a8(const json::object& config, QuantConfig& q);
+Status read_blockwise_int8(const json::object& config, QuantConfig& q);
 Status read_ascend(const json::object& description, QuantConfig& q);
 
 // A list of strings under key; absent: empty.

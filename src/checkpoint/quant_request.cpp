@@ -77,7 +77,8 @@ constexpr std::string_view kElsewhere[] = {
     "modelopt_mxfp8", "humming", "modelopt_mixed", "gguf",       "deepseek_v4_fp8"};
 
 constexpr std::string_view kMethods[] = {
-    "compressed-tensors", "fp8", "mxfp4", "gptq", "awq", "modelopt", "slimquant_w4a8"};
+    "compressed-tensors", "fp8",           "mxfp4", "gptq", "awq", "modelopt",
+    "slimquant_w4a8",     "blockwise_int8"};
 
 template <class List>
 bool contains(const List& list, std::string_view name) {

@@ -14,6 +14,7 @@
 #include "base/format.h"
 #include "base/strings.h"
 #include "checkpoint/module_matcher.h"
+#include "quant/fused_experts.h"
 #include "quant/load.h"
 #include "quant/scales.h"
 #include "tensor/numeric.h"
@@ -59,6 +60,8 @@ class Planner {
         checkpoint::EntryList::compile(entries, checkpoint::EntryRule::kNames).with("--ignore"));
     std::vector<Item> items;
     for (const std::string& name : r_.source.names()) {
+      MOESTRO_ASSIGN(const bool is_fused, split_fused(name, items, result));
+      if (is_fused) continue;
       MOESTRO_ASSIGN(auto item, item_of(name, result));
       if (item) items.push_back(std::move(*item));
     }
@@ -90,26 +93,57 @@ class Planner {
       if (suffix == four_bit)
         return unsupported(
             format("{} is quantised already ({}); quantise the original", module, name));
-    if (suffix.ends_with("_blocks"))
+    if (suffix.ends_with("_blocks") || suffix.ends_with("proj_packed"))
       return unsupported(format("{} is quantised already; quantise the original", name));
     if (is_side_tensor(suffix) && r_.source.has(module + ".weight")) return std::optional<Item>();
     const bool is_linear =
         suffix == "weight" && info->shape.size() == 2 && module.find("embed") == std::string::npos;
-    if (!is_linear) return std::optional<Item>(copied(name, *info));
-    return linear(module, *info, result);
+    if (!is_linear) {
+      if (info->shape.size() > 2)
+        result.notes.push_back(format("{} stays as it is: it is no matrix", name));
+      return std::optional<Item>(copied(name, *info));
+    }
+    if (info->shape[0] > INT32_MAX || info->shape[1] > INT32_MAX)
+      return unsupported(format("{}: its matrix is too large", module));
+    return linear(module, static_cast<int32_t>(info->shape[0]),
+                  static_cast<int32_t>(info->shape[1]), info, result);
+  }
+
+  // All experts of a layer in one tensor become a module each: what other engines read. False: the
+  // tensor is nothing of the kind.
+  Result<bool> split_fused(const std::string& name, std::vector<Item>& items,
+                           ConvertResult& result) {
+    const bool is_down = name.ends_with(".experts.down_proj");
+    if (!is_down && !name.ends_with(".experts.gate_up_proj")) return false;
+    const std::string experts = name.substr(0, name.rfind('.') + 1);
+    const auto shape = fused_shape(r_.source, experts);
+    if (!shape || !shape->is_output_major)
+      return unsupported(format(
+          "{} holds all experts of a layer {}; write the checkpoint with a module an expert", name,
+          shape ? "in gpt_oss' layout, which engines read in MXFP4 or bfloat16 only"
+                : "in no known layout"));
+    for (int64_t e = 0; e < shape->experts; ++e)
+      for (const std::string_view part : {"gate_proj", "up_proj", "down_proj"}) {
+        if ((part == "down_proj") != is_down) continue;
+        MOESTRO_ASSIGN(auto item,
+                       linear(format("{}{}.{}", experts, e, part),
+                              is_down ? shape->hidden : shape->intermediate,
+                              is_down ? shape->intermediate : shape->hidden, nullptr, result));
+        items.push_back(std::move(*item));
+      }
+    return true;
   }
 
   static Item copied(const std::string& name, const TensorInfo& info) {
     return {.name = name, .module = {}, .out = {{name, info.dtype, info.shape}}};
   }
 
-  Result<std::optional<Item>> linear(const std::string& module, const TensorInfo& info,
-                                     ConvertResult& result) {
-    if (info.shape[0] > INT32_MAX || info.shape[1] > INT32_MAX)
-      return unsupported(format("{}: its matrix is too large", module));
-    const auto n = static_cast<int32_t>(info.shape[0]), k = static_cast<int32_t>(info.shape[1]);
+  // info: of its own tensor; null: it is a part of one.
+  Result<std::optional<Item>> linear(const std::string& module, int32_t n, int32_t k,
+                                     const TensorInfo* info, ConvertResult& result) {
     MOESTRO_ASSIGN(ModuleSpec spec, make_module(r_.source, r_.quant, module, n, k, DType::kF32));
-    const bool is_plain = !tensor::has_channel_scales(spec.format) && spec.substitution.empty();
+    const bool is_plain =
+        info && !tensor::has_channel_scales(spec.format) && spec.substitution.empty();
     spec.format = tensor::PackedFormat::kF32;
     const std::string why_not = why_not_quantized(r_.scheme, n, k);
     const bool ignored = ignored_.matches(module);
@@ -122,7 +156,7 @@ class Planner {
     }
     result.left.push_back(module);
     if (!ignored) result.notes.push_back(format("{} stays as it is: {}", module, why_not));
-    if (is_plain) return std::optional<Item>(copied(module + ".weight", info));
+    if (is_plain) return std::optional<Item>(copied(module + ".weight", *info));
     return std::optional<Item>(Item{.name = module,
                                     .module = std::move(spec),
                                     .out = {{module + ".weight", DType::kBF16, {n, k}}}});
@@ -227,11 +261,14 @@ class Writer {
       for (const std::string_view other : family) {
         const std::string module = spec.module.substr(0, dot) + std::string(other);
         const TensorInfo* info = r_.source.find(module + ".weight");
-        if (other.empty() || other == last || !info || info->shape.size() != 2) continue;
+        if (other.empty() || other == last || (info && info->shape.size() != 2)) continue;
+        const auto fused = fused_expert(module);
+        if (!info && !(fused && r_.source.has(fused->tensor))) continue;
         MOESTRO_ASSIGN(
             ModuleSpec sibling,
-            make_module(r_.source, r_.quant, module, static_cast<int32_t>(info->shape[0]),
-                        static_cast<int32_t>(info->shape[1]), DType::kF32));
+            make_module(r_.source, r_.quant, module,
+                        info ? static_cast<int32_t>(info->shape[0]) : spec.n,
+                        info ? static_cast<int32_t>(info->shape[1]) : spec.k, DType::kF32));
         sibling.format = tensor::PackedFormat::kF32;
         MOESTRO_ASSIGN(const std::vector<float> theirs, values_of(sibling, false));
         for (const float v : theirs) top = std::max(top, std::fabs(v));

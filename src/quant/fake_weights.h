@@ -27,7 +27,11 @@ class FakeWeights final : public checkpoint::WeightSource {
     const auto it = entries_.find(std::string(name));
     return it == entries_.end() ? nullptr : &it->second.info;
   }
-  std::vector<std::string> names() const override { return {}; }
+  std::vector<std::string> names() const override {
+    std::vector<std::string> all;
+    for (const auto& [name, entry] : entries_) all.push_back(name);
+    return all;
+  }
   Result<checkpoint::TensorView> get(std::string_view name, std::span<const int64_t> shape,
                                      std::span<const DType> accepted) const override {
     const auto it = entries_.find(std::string(name));

@@ -31,6 +31,26 @@ std::optional<FusedExpert> fused_expert(std::string_view module) {
   return x;
 }
 
+std::optional<FusedShape> fused_shape(const checkpoint::WeightSource& source,
+                                      const std::string& experts) {
+  const checkpoint::TensorInfo *gate_up = source.find(experts + "gate_up_proj"),
+                               *down = source.find(experts + "down_proj");
+  if (!gate_up || !down || gate_up->shape.size() != 3 || down->shape.size() != 3 ||
+      gate_up->shape[0] != down->shape[0])
+    return std::nullopt;
+  for (const auto* t : {gate_up, down})
+    for (const int64_t size : t->shape)
+      if (size < 1 || size > INT32_MAX / 2) return std::nullopt;
+  // Never both: a = 2d and a = d leave nothing.
+  const int64_t a = gate_up->shape[1], b = gate_up->shape[2], c = down->shape[1],
+                d = down->shape[2];
+  if (a == 2 * d && b == c)
+    return FusedShape{gate_up->shape[0], static_cast<int32_t>(c), static_cast<int32_t>(d), true};
+  if (b == 2 * c && a == d)
+    return FusedShape{gate_up->shape[0], static_cast<int32_t>(d), static_cast<int32_t>(c), false};
+  return std::nullopt;
+}
+
 bool has_fused_bias(const checkpoint::WeightSource& source, std::string_view module) {
   const auto x = fused_expert(module);
   return x && source.has(x->tensor + "_bias");

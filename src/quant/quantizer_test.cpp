@@ -291,6 +291,68 @@ TEST_F(ConvertTest, FourBitSourcesAreRefused) {
   EXPECT_EQ(convert("int8").status().code(), Code::kUnsupported);
 }
 
+// transformers 5 keeps a layer's experts in two tensors; what is written has a module an expert,
+// and gate and up of one still share their global scale.
+TEST_F(ConvertTest, FusedExpertsAreSplit) {
+  const int64_t experts = 2, hidden = 32, wide = 16;
+  std::vector<float> gate_up = random_weights(experts * 2 * wide * hidden),
+                     down = random_weights(experts * hidden * wide);
+  gate_up[static_cast<size_t>(3 * wide * hidden)] = 9;  // the largest, in up of expert 1
+  add("l.mlp.experts.gate_up_proj", DType::kF32, {experts, 2 * wide, hidden}, gate_up);
+  add("l.mlp.experts.down_proj", DType::kF32, {experts, hidden, wide}, down);
+  add<float>("l.conv", DType::kF32, {1, 1, 2}, {1, 2});
+  finish();
+  const auto r = convert("nvfp4");
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  EXPECT_EQ(r->quantized, 6);
+  EXPECT_THAT(r->notes, ElementsAre(HasSubstr("l.conv stays as it is")));
+  const Model out = open("out");
+  EXPECT_FALSE(out.weights->has("l.mlp.experts.gate_up_proj"));
+  const auto near = [&](const char* module, const float* want, int32_t n, int32_t k) {
+    const std::vector<float> got = values(out, module, n, k);
+    for (size_t i = 0; i < got.size(); ++i)
+      ASSERT_NEAR(got[i], want[i], 0.2 * std::fabs(want[i]) + 0.08) << module << " " << i;
+  };
+  near("l.mlp.experts.0.gate_proj", gate_up.data(), wide, hidden);
+  near("l.mlp.experts.0.up_proj", gate_up.data() + wide * hidden, wide, hidden);
+  near("l.mlp.experts.1.gate_proj", gate_up.data() + 2 * wide * hidden, wide, hidden);
+  near("l.mlp.experts.1.up_proj", gate_up.data() + 3 * wide * hidden, wide, hidden);
+  near("l.mlp.experts.1.down_proj", down.data() + hidden * wide, hidden, wide);
+  const auto global = [&](const std::string& module) {
+    const auto t = out.weights->get(module + ".weight_global_scale", {1}, {DType::kF32}).value();
+    float v;
+    std::memcpy(&v, t.bytes.data(), 4);
+    return v;
+  };
+  EXPECT_EQ(global("l.mlp.experts.1.gate_proj"), 448.0f * 6 / 9);
+  EXPECT_EQ(global("l.mlp.experts.1.up_proj"), 448.0f * 6 / 9);
+  EXPECT_NE(global("l.mlp.experts.0.up_proj"), 448.0f * 6 / 9);
+}
+
+TEST_F(ConvertTest, FusedExpertsThatAreLeftBecomeModulesToo) {
+  std::vector<float> gate_up(2 * 8 * 16), down(2 * 16 * 4);
+  for (size_t i = 0; i < gate_up.size(); ++i) gate_up[i] = static_cast<float>(i);  // exact in bf16
+  add("l.experts.gate_up_proj", DType::kF32, {2, 8, 16}, gate_up);
+  add("l.experts.down_proj", DType::kF32, {2, 16, 4}, down);
+  add("l.o_proj.weight", DType::kF32, {8, 16}, random_weights(8 * 16));
+  finish();
+  const auto r = convert("int8", 1 << 20, {"re:.*experts.*"});
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  EXPECT_EQ(r->left.size(), 6u);
+  const Model out = open("out");
+  const auto t = out.weights->get("l.experts.1.up_proj.weight", {4, 16}, {DType::kBF16}).value();
+  Bf16 first;
+  std::memcpy(&first.bits, t.bytes.data(), 2);
+  EXPECT_EQ(to_float(first), (8 + 4) * 16);
+}
+
+TEST_F(ConvertTest, FusedExpertsOfGptOssAreRefused) {
+  add("l.experts.gate_up_proj", DType::kF32, {2, 16, 8}, std::vector<float>(2 * 16 * 8));
+  add("l.experts.down_proj", DType::kF32, {2, 4, 16}, std::vector<float>(2 * 4 * 16));
+  finish();
+  EXPECT_THAT(convert("int8").status().message(), HasSubstr("gpt_oss' layout"));
+}
+
 TEST_F(ConvertTest, MatricesThatDoNotFitStayAndAreNamed) {
   add("a.proj.weight", DType::kF32, {8, 48}, random_weights(8 * 48));
   add("b.proj.weight", DType::kF32, {8, 64}, random_weights(8 * 64));

@@ -1,12 +1,14 @@
 // slimquant_w4a8's int4 experts (the rest of such a checkpoint is int8_w8a8). Two dialects on disk:
 // - the converter's: X.weight I8 [n, k / 2], the high nibble is the even k, two's complement;
 //   X.weight_scale [n, 1] holds scale / 16, because the vendor's kernel leaves a code in the high
-//   half of its byte. W = q * 16 * weight_scale.
+//   half of its byte, or the scale itself (checkpoint/slimquant_scales.h). W = q * 16 *
+//   weight_scale, or without the 16.
 // - the provider's ("w4_dir"): X.qweight U8 or I8 [n, k / 2], the low nibble is the even k, two's
 //   complement; X.scales [n, 1] holds the scale.
 // Activations int8 per token.
 #include "base/format.h"
 #include "quant/activations.h"
+#include "quant/dequantise.h"
 #include "quant/methods.h"
 #include "quant/scales.h"
 
@@ -32,6 +34,7 @@ class SlimquantW4A8 final : public QuantMethod {
           format("{}: {} inputs do not fill bytes of two codes", facts.module, facts.k));
     spec.format = {.weight = tensor::WeightType::kInt4};
     choose_activations(facts, "int4 per channel", spec);
+    if (!facts.has(Part::kQweight) && facts.declared) describe_scales(*facts.declared, spec);
     return {};
   }
   Result<LoadedMatrix> read(const checkpoint::WeightSource& source,
@@ -55,8 +58,26 @@ class SlimquantW4A8 final : public QuantMethod {
                 .row_bytes = spec.k / 2};
     MOESTRO_TRY(read_channel_scales(
         source, tensor_name(spec.module, provider ? Part::kQscales : Part::kScale), spec.n, m,
-        provider ? 1.0f : 16.0f));
+        provider ? 1.0f : divisor_of(spec.declared)));
     return m;
+  }
+
+ private:
+  static float divisor_of(const checkpoint::QuantGroup* declared) {
+    return declared && declared->scale_divisor ? static_cast<float>(declared->scale_divisor)
+                                               : 16.0f;
+  }
+  // Which reading it is; a guess is one of the substitutions.
+  static void describe_scales(const checkpoint::QuantGroup& declared, ModuleSpec& spec) {
+    if (declared.scale_divisor)
+      spec.weights += declared.scale_divisor == 16 ? ", stored scales are a sixteenth"
+                                                   : ", stored scales are whole";
+    if (!declared.scale_is_guess) return;
+    spec.substitution =
+        substitution("int4 experts whose scales may be whole or a sixteenth",
+                     "read as a sixteenth, as the converter writes them", declared.scale_reading,
+                     "none, or weights 16 times too large: then set "
+                     "--hf-overrides.quantization_config.int4_scale_divisor 1 (16 confirms this)");
   }
 };
 

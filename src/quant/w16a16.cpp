@@ -1,7 +1,5 @@
 // Unquantised weights: X.weight [n, k] in bfloat16, float16 or float32; or all experts of a layer
-// in one tensor (gpt_oss as transformers saves it): P.experts.gate_up_proj [experts, hidden, 2 *
-// intermediate] with columns gate 0, up 0, gate 1, …, and down_proj [experts, intermediate,
-// hidden].
+// in one tensor, in either layout (fused_experts.h).
 #include "base/format.h"
 #include "quant/fused_experts.h"
 #include "quant/methods.h"
@@ -11,6 +9,26 @@ namespace moestro::quant {
 namespace {
 
 constexpr std::initializer_list<DType> kTypes = {DType::kBF16, DType::kF16, DType::kF32};
+
+// One expert's rows as they lie.
+Result<LoadedMatrix> read_fused_rows(const checkpoint::WeightSource& source, const ModuleSpec& spec,
+                                     const FusedExpert& x) {
+  LoadedMatrix m;
+  const int64_t rows = int64_t{spec.n} * x.row_step;
+  MOESTRO_ASSIGN(const checkpoint::TensorView t,
+                 source.get_part(x.tensor, x.expert, {rows, spec.k}, kTypes));
+  const int64_t row_bytes = spec.k * int64_t{bits(t.dtype) / 8};
+  m.source = {.data = t.bytes.data() + x.row_first * spec.n * row_bytes,
+              .dtype = t.dtype,
+              .n = spec.n,
+              .k = spec.k,
+              .row_bytes = row_bytes};
+  if (x.row_first + 1 == x.row_step)
+    m.tensors = {t};  // gate and up share it
+  else
+    m.owner = t.owner;
+  return m;
+}
 
 // One expert [k, columns], transposed.
 Result<LoadedMatrix> read_fused(const checkpoint::WeightSource& source, const ModuleSpec& spec,
@@ -55,7 +73,11 @@ class W16A16 final : public QuantMethod {
                             const ModuleSpec& spec) const override {
     const std::string name = tensor_name(spec.module, Part::kWeight);
     if (!source.has(name))
-      if (const auto x = fused_expert(spec.module)) return read_fused(source, spec, *x);
+      if (const auto x = fused_expert(spec.module)) {
+        const auto shape = fused_shape(source, x->tensor.substr(0, x->tensor.rfind('.') + 1));
+        return shape && shape->is_output_major ? read_fused_rows(source, spec, *x)
+                                               : read_fused(source, spec, *x);
+      }
     LoadedMatrix m;
     MOESTRO_ASSIGN(const checkpoint::TensorView t, source.get(name, {spec.n, spec.k}, kTypes));
     m.tensors.push_back(t);
