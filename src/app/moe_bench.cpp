@@ -141,7 +141,8 @@ Status RowTimer::prepare() {
   };
   MOESTRO_ASSIGN(b_.x, allocate(turns_ * x_floats() * 4));
   MOESTRO_ASSIGN(b_.out, allocate(x_floats() * 4));
-  MOESTRO_ASSIGN(b_.workspace, allocate(moe::moe_workspace_floats(s.router, run_.tokens) * 4));
+  MOESTRO_ASSIGN(b_.workspace,
+                 allocate(moe::moe_workspace_floats(s.router, s.hidden, run_.tokens) * 4));
   MOESTRO_ASSIGN(b_.scratch, allocate(scratch));
   checkpoint::fill_normal(static_cast<uint64_t>(run_.tokens),
                           {b_.x.data(), static_cast<size_t>(turns_ * x_floats() * 4)}, DType::kF32,

@@ -209,6 +209,12 @@ void read_experts(KeyReader& r, ModelConfig& c, const ModelFamily& family) {
   if (family.routed_scaling_factor != 0)
     c.routed_scaling_factor =
         r.number("routed_scaling_factor", family.routed_scaling_factor, 1e-9, 1e9);
+  c.router_weight_on_input = r.boolean("apply_router_weight_on_input", false);
+  if (c.router_weight_on_input && c.num_experts_per_tok != 1)
+    r.fail(unsupported(
+        format("apply_router_weight_on_input is true with num_experts_per_tok {}; it is supported "
+               "with 1",
+               c.num_experts_per_tok)));
   check_groups(r, c);
 }
 

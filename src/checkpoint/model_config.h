@@ -72,7 +72,8 @@ struct ModelConfig {
   TopkMethod topk_method = TopkMethod::kGreedy;
   bool norm_topk_prob = false;
   double routed_scaling_factor = 1;
-  std::vector<bool> moe_layer;  // [num_layers]
+  bool router_weight_on_input = false;  // apply_router_weight_on_input; one expert a token
+  std::vector<bool> moe_layer;          // [num_layers]
 
   int32_t num_mtp_layers = 0;          // as declared; the tensors may be missing
   std::vector<int32_t> eos_token_ids;  // config.json and generation_config.json united

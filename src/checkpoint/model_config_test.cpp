@@ -128,6 +128,8 @@ TEST(ModelConfig, EveryWrongValueIsNamed) {
        "num_hidden_layers is 2000000000, allowed is 1 to 10000"},
       {R"({"n_routed_experts":1000000})", "n_routed_experts is 1000000"},
       {R"({"n_routed_experts":null})", "the number of experts is missing"},
+      {R"({"apply_router_weight_on_input":true})",
+       "apply_router_weight_on_input is true with num_experts_per_tok 8"},
       {R"({"num_experts_per_tok":257})", "num_experts_per_tok 257 is more than the 256 experts"},
       {R"({"n_group":3})", "must be a multiple of n_group 3"},
       {R"({"n_group":8,"topk_group":9})", "topk_group 9 is more than n_group 8"},

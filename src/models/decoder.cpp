@@ -212,8 +212,9 @@ int64_t decoder_workspace_floats(const DecoderSpec& spec) {
   for (const DecoderLayerSpec& layer : spec.layers) {
     floats = std::max(floats, attention_workspace_floats(layer, spec.limits_.max_tokens));
     if (layer.experts)
-      floats = std::max(floats,
-                        moe::moe_workspace_floats(layer.experts->router, spec.limits_.max_tokens));
+      floats =
+          std::max(floats, moe::moe_workspace_floats(layer.experts->router, layer.experts->hidden,
+                                                     spec.limits_.max_tokens));
     if (layer.shared_expert)
       floats = std::max(floats, layers::shared_expert_workspace_floats(*layer.shared_expert,
                                                                        spec.limits_.max_tokens));

@@ -55,9 +55,10 @@ std::unique_ptr<MoeLayer> MoeLayer::of_packed(const MoeSpec& spec, const tensor:
   return layer;
 }
 
-int64_t moe_workspace_floats(const RouterSpec& router, int32_t max_tokens) {
+int64_t moe_workspace_floats(const RouterSpec& router, int32_t hidden, int32_t max_tokens) {
   return aligned(int64_t{max_tokens} * router.num_experts) +
-         2 * aligned(int64_t{max_tokens} * router.top_k);
+         2 * aligned(int64_t{max_tokens} * router.top_k) +
+         (router.weight_on_input ? int64_t{max_tokens} * hidden : 0);
 }
 
 void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* out,
@@ -78,14 +79,20 @@ void MoeLayer::forward(const float* x, int64_t x_stride, int32_t tokens, float* 
   worker.barrier();
 
   const auto [begin, end] = worker.share(tokens);
-  for (int64_t t = begin; t < end; ++t)
+  auto* weighted = reinterpret_cast<float*>(ids) + aligned(int64_t{tokens} * top_k);
+  for (int64_t t = begin; t < end; ++t) {
     route_token(spec_.router, logits + t * experts, bias_, ids + t * top_k, weights + t * top_k);
+    if (!spec_.router.weight_on_input) continue;
+    for (int64_t i = 0; i < spec_.hidden; ++i)
+      weighted[t * spec_.hidden + i] = weights[t] * x[t * x_stride + i];
+    weights[t] = 1;
+  }
   worker.barrier();
 
   const RoutedTokens routed{.tokens = tokens,
                             .top_k = top_k,
-                            .x = x,
-                            .x_stride = x_stride,
+                            .x = spec_.router.weight_on_input ? weighted : x,
+                            .x_stride = spec_.router.weight_on_input ? spec_.hidden : x_stride,
                             .ids = ids,
                             .weights = weights};
   spec_.dispatch.count(*dispatch_, tokens, worker);

@@ -34,7 +34,7 @@ struct MoeSpec {
 };
 
 // Floats of workspace that forward() wants for max_tokens tokens.
-int64_t moe_workspace_floats(const RouterSpec& router, int32_t max_tokens);
+int64_t moe_workspace_floats(const RouterSpec& router, int32_t hidden, int32_t max_tokens);
 
 class MoeLayer {
  public:

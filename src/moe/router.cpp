@@ -84,6 +84,7 @@ RouterSpec RouterSpec::from(const checkpoint::ModelConfig& c) {
   spec.topk_group = c.topk_group;
   spec.renormalize = c.norm_topk_prob;
   spec.scaling = static_cast<float>(c.routed_scaling_factor);
+  spec.weight_on_input = c.router_weight_on_input;
   return spec;
 }
 

@@ -17,6 +17,9 @@ struct RouterSpec {
   bool renormalize = false;
   bool softmax_after_topk = false;  // gpt_oss: softmax over the chosen logits only
   float scaling = 1;
+  // The expert sees weight * x and its output counts once (Llama 4); top_k is 1, as more would need
+  // a row of its own for each expert.
+  bool weight_on_input = false;
 
   static RouterSpec from(const checkpoint::ModelConfig& config);
 };

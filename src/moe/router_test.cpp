@@ -108,6 +108,90 @@ TEST(Router, AllNanStillNamesDistinctExperts) {
   EXPECT_LT(ids.back(), 4);
 }
 
+TEST(Router, GroupLimitedWeightsAreSoftmaxOverAllTimesTheScale) {
+  const RouterSpec spec{.num_experts = 4,
+                        .top_k = 2,
+                        .method = TopkMethod::kGroupLimitedGreedy,
+                        .n_group = 2,
+                        .topk_group = 1,
+                        .scaling = 16};
+  const Routed r = route(spec, {std::log(1.0f), std::log(4.0f), std::log(3.0f), std::log(2.0f)});
+  EXPECT_EQ(r.ids, (std::vector<int32_t>{1, 0}));  // 3 and 2 are in the other group
+  EXPECT_NEAR(r.weights[0], 16 * 0.4f, 1e-5);
+  EXPECT_NEAR(r.weights[1], 16 * 0.1f, 1e-5);
+}
+
+// Excluded groups count as minus infinity, not as zero: a negative biased score within the kept
+// group is still better.
+TEST(Router, NegativeBiasedScoresOfKeptGroupsBeatExcludedOnes) {
+  const RouterSpec spec{.num_experts = 6,
+                        .top_k = 3,
+                        .scoring = ScoringFunc::kSigmoid,
+                        .method = TopkMethod::kNoauxTc,
+                        .n_group = 2,
+                        .topk_group = 1};
+  const Routed r = route(spec, {1, 0, -1, 3, 3, 3}, {-1.0f, -1.2f, -1.4f, -3, -3, -3});
+  EXPECT_EQ(r.ids, (std::vector<int32_t>{0, 1, 2}));
+  EXPECT_NEAR(r.weights[2], 1 / (1 + std::exp(1.0f)), 1e-6);  // without the bias
+}
+
+TEST(Router, EqualGroupsGoToTheLowerIndex) {
+  const RouterSpec spec{.num_experts = 6,
+                        .top_k = 2,
+                        .scoring = ScoringFunc::kSigmoid,
+                        .method = TopkMethod::kNoauxTc,
+                        .n_group = 3,
+                        .topk_group = 1};
+  EXPECT_EQ(route(spec, {0, 1, 1, 0, 1, 0}).ids, (std::vector<int32_t>{1, 0}));
+}
+
+// minimax_m2: bias without groups, always over the sum, no scaling; every expert chosen.
+TEST(Router, AllExpertsOfAnOddCount) {
+  const RouterSpec spec{.num_experts = 5,
+                        .top_k = 5,
+                        .scoring = ScoringFunc::kSigmoid,
+                        .method = TopkMethod::kNoauxTc,
+                        .renormalize = true};
+  const std::vector<float> logits = {0.5f, -2, 3, 0.5f, 1};
+  const Routed r = route(spec, logits, {0, 5, 0, 0, 0});
+  EXPECT_EQ(r.ids, (std::vector<int32_t>{1, 2, 4, 0, 3}));
+  float sum = 0;
+  for (const float v : logits) sum += 1 / (1 + std::exp(-v));
+  for (size_t j = 0; j < 5; ++j)
+    EXPECT_NEAR(r.weights[j], 1 / (1 + std::exp(-logits[static_cast<size_t>(r.ids[j])])) / sum,
+                1e-6);
+}
+
+// gpt_oss: the choice is by logits, the weights are a softmax over the chosen ones alone, however
+// large they are.
+TEST(Router, SoftmaxOfTheChosenOnlyIsStable) {
+  const RouterSpec spec{.num_experts = 4, .top_k = 2, .softmax_after_topk = true};
+  const Routed r = route(spec, {500, -500, 500 + std::log(3.0f), 0});
+  EXPECT_EQ(r.ids, (std::vector<int32_t>{2, 0}));
+  EXPECT_NEAR(r.weights[0], 0.75f, 1e-4);
+  EXPECT_NEAR(r.weights[1], 0.25f, 1e-4);
+}
+
+TEST(Router, EveryModeOfTheFamiliesBreaksTiesTheSameWay) {
+  for (const RouterSpec& spec : {
+           RouterSpec{.num_experts = 33,
+          .top_k = 8,
+          .scoring = ScoringFunc::kSigmoid,
+          .method = TopkMethod::kNoauxTc,
+          .renormalize = true,
+          .scaling = 2.5f},
+           RouterSpec{.num_experts = 33, .top_k = 8},
+           RouterSpec{.num_experts = 33, .top_k = 8, .renormalize = true},
+           RouterSpec{.num_experts = 33, .top_k = 8, .softmax_after_topk = true},
+       }) {
+    std::vector<float> logits(33);
+    for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i % 3);
+    const Routed r = route(spec, logits);
+    EXPECT_EQ(r.ids, (std::vector<int32_t>{2, 5, 8, 11, 14, 17, 20, 23}));
+    for (const float w : r.weights) EXPECT_EQ(w, r.weights[0]);
+  }
+}
+
 TEST(Router, AgreesWithASort) {
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
