@@ -47,7 +47,10 @@ void describe_grouping(const ModuleFacts& facts, const Grouping& g, ModuleSpec& 
   choose_activations(facts, words, spec);
   const bool in_floats = !tensor::has_channel_scales(spec.format);
   if (g.permuted) spec.weights += ", columns in activation order";
-  if (g.permuted && g.bits == 4 && !in_floats && facts.actorder_in_floats) {
+  // (Of one group too, so that the matrices of an MLP stay of one format.)
+  const checkpoint::QuantArgs* w = facts.weight_args();
+  const bool has_index = facts.has(Part::kGroupIndex) || (w && w->actorder);
+  if (has_index && g.bits == 4 && !in_floats && facts.actorder_in_floats) {
     run_in_floats(spec, facts.compute, "int4 weights in activation order",
                   "quantization_config has actorder_in_floats", 4);
   } else if (g.bits == 8 && !in_floats && (g.zero_points || spec.format.group_k)) {
