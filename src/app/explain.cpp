@@ -25,14 +25,17 @@ json::object explanation_json(const config::CommandLine& line, const PlannedMode
   json::array chain, gpus;
   for (const ChainStep& s : decision_chain(line, planned))
     chain.push_back(json::object{{"step", s.step}, {"text", s.text}});
-  for (const std::string& note : gpu_notes(planned)) gpus.push_back(json::value(note));
+  for (const plan::DevicePlan& p : device_plans(planned)) gpus.push_back(plan::to_json(p));
+  json::array refused;
+  for (const std::string& text : line.refusals) refused.push_back(json::value(text));
   json::object result{{"model", planned.model.name},
                       {"location", planned.model.files->location()},
                       {"config_only", planned.model.config_only},
                       {"machine", machine_json(planned.machine)},
                       {"chain", std::move(chain)},
                       {"times", times_text(planned)},
-                      {"gpus", std::move(gpus)}};
+                      {"gpus", std::move(gpus)},
+                      {"refused", std::move(refused)}};
   for (auto& entry : plan::to_json(planned.plan)) result[entry.key()] = std::move(entry.value());
   result["kv_cache_bytes"] = planned.engine.kv_cache_bytes;
   result["max_num_seqs"] = planned.engine.max_num_seqs;
@@ -54,18 +57,19 @@ std::string explanation_text(const config::CommandLine& line, const PlannedModel
                                       : ""));
   out += labelled("machine", format("{}: {}, {} processor{}, {}", m.name, m.cpu, m.cores,
                                     m.cores == 1 ? "" : "s", platform::isa_names(m.isa)));
-  out += labelled("memory", format("{} needed, {} available {}",
+  const int32_t ranks = planned.plan.input.ranks.ranks();
+  out += labelled("memory", format("{}{} needed, {} available {}", ranks > 1 ? "a rank: " : "",
                                    human_bytes(static_cast<uint64_t>(planned.needed_bytes)),
                                    human_bytes(static_cast<uint64_t>(planned.memory.available)),
                                    m.described ? "there" : "here"));
-  for (const std::string& note : gpu_notes(planned)) out += labelled("gpu", note);
   if (!planned.obstacle.empty()) out += labelled("obstacle", "cannot run: " + planned.obstacle);
+  for (const std::string& text : line.refusals) out += labelled("refused", "by serve: " + text);
   for (const plan::Substitution& s : planned.plan.substitutions)
     out += labelled("instead", s.text());
   out += "\nHow the command line becomes kernels\n";
   for (const ChainStep& s : decision_chain(line, planned)) out += labelled(s.step, s.text);
   out += labelled("times", times_text(planned));
-  out += "\n" + plan::to_text(planned.plan);
+  out += "\n" + plan::to_text(planned.plan) + devices_text(planned);
   const std::string summary = plan_summary(planned);
   out += "\n" + summary.substr(summary.find("KV cache")) + "\n";
   return out;
@@ -74,6 +78,8 @@ std::string explanation_text(const config::CommandLine& line, const PlannedModel
 Status run_explain(const config::CommandLine& line) {
   const auto& diff = line.options.tool.diff;
   if (!diff.empty()) return explain_difference(diff[0], diff[1], line.options.json);
+  if (line.options.moe.strict && !line.refusals.empty())
+    return unsupported(format("--strict: {}", line.refusals.front()));
   MOESTRO_ASSIGN(const PlannedModel planned, plan_model(line.options, {.plan_only = true}));
   if (line.options.json)
     print_json(explanation_json(line, planned));

@@ -1,12 +1,10 @@
 #include "app/explain_text.h"
 
 #include <algorithm>
-#include <span>
 
 #include "base/format.h"
 #include "base/strings.h"
 #include "config/help.h"
-#include "kernels/cuda/lists.h"
 #include "plan/measure.h"
 
 namespace moestro::app {
@@ -124,14 +122,30 @@ std::string kernel_text(const plan::Plan& p) {
   return join(texts, "; ");
 }
 
+// Tensor x data ranks, and what becomes of --all2all-backend.
+std::string ranks_text(const PlannedModel& planned) {
+  const plan::RankLayout& layout = planned.plan.input.ranks;
+  const plan::RankRequest& r = layout.request;
+  if (layout.ranks() == 1) return "one: nothing is split";
+  std::string text = format("{} data x {} tensor", r.data, r.tensor);
+  if (r.tensor > 1)
+    text += format("; a tensor rank has {} of {} heads", layout.shards.front().heads.count,
+                   planned.model.config.num_heads);
+  if (planned.model.config.num_experts > 0) text += format("; {}", layout.placement_text());
+  return text + "; planned, not runnable yet: this build's serve is one rank";
+}
+
 std::string dispatch_text(const PlannedModel& planned) {
   const checkpoint::ModelConfig& c = planned.model.config;
+  const plan::RankLayout& layout = planned.plan.input.ranks;
   for (const plan::PlanEntry& e : planned.plan.entries) {
     if (e.part != "experts") continue;
-    std::string text = format(
-        "{}, since one rank holds all {} experts: rows are sorted by expert, nothing goes over a "
-        "wire",
-        e.dispatch, c.num_experts);
+    std::string text = layout.asked_backend.empty() ? "" : layout.asked_backend + "; ";
+    text +=
+        format("{}, since {}: rows are sorted by expert, ", e.dispatch, layout.dispatch.because);
+    text += layout.dispatch.crosses_ranks() || layout.dispatch.all_reduce
+                ? format("on the wire {}", e.wire)
+                : std::string("nothing goes over a wire");
     if (c.num_shared_experts > 0) text += "; the shared expert runs after them on the same threads";
     return text;
   }
@@ -148,62 +162,69 @@ std::vector<ChainStep> decision_chain(const config::CommandLine& line,
           {"method", method_text(planned.plan)},
           {"layout", layout_text(planned.plan)},
           {"kernel", kernel_text(planned.plan)},
+          {"ranks", ranks_text(planned)},
           {"dispatch", dispatch_text(planned)}};
+}
+
+std::vector<plan::DevicePlan> device_plans(const PlannedModel& planned) {
+  std::vector<plan::DevicePlan> plans;
+  const std::vector<plan::DeviceExperts> experts =
+      plan::device_experts(*planned.spec, planned.model.config, planned.plan);
+  int64_t held = 0;
+  for (const plan::PlanEntry& e : planned.plan.entries)
+    if (e.part == "experts") held += e.weight_bytes;
+  for (const plan::Gpu& gpu : planned.machine.gpus) {
+    const bool known = std::ranges::any_of(plans, [&](const auto& p) { return p.gpu == gpu.name; });
+    if (known) continue;
+    for (const plan::DeviceExperts& e : experts)
+      plans.push_back(plan::plan_device(gpu, e, planned.needed_bytes - held));
+  }
+  return plans;
 }
 
 namespace {
 
-// The device kernels for experts of that packed layout; none: no scheme of theirs.
-std::span<const kernels::cuda::MoeLayerKernel> device_kernels(std::string_view layout) {
-  if (layout == "panel32-int8") return kernels::cuda::moe_layer_kernels_int8();
-  if (layout == "panel32-fp8") return kernels::cuda::moe_layer_kernels_fp8();
-  if (layout == "panel32-bf16") return kernels::cuda::moe_layer_kernels_bf16();
-  return {};
-}
-
-std::string gpu_note(const plan::Gpu& gpu, const kernels::cuda::MoeLayerKernel& kernel,
-                     const PlannedModel& planned) {
-  const checkpoint::ModelConfig& c = planned.model.config;
-  const kernels::cuda::DeviceMoeShape shape{
-      .max_tokens = planned.plan.limits.max_tokens,
-      .experts = c.num_experts,
-      .top_k = c.num_experts_per_tok,
-      .hidden = c.hidden_size,
-      .intermediate = c.moe_intermediate_size,
-      .router = {.n_group = c.n_group, .topk_group = c.topk_group}};
-  if (gpu.compute_major != kernel.needs.compute_major ||
-      gpu.compute_minor != kernel.needs.compute_minor)
-    return format("isa: {} needs compute {}.{}", kernel.name, kernel.needs.compute_major,
-                  kernel.needs.compute_minor);
-  if (gpu.shared_bytes < kernel.needs.shared_bytes)
-    return format("isa: {} needs {} KiB of shared memory a block", kernel.name,
-                  kernel.needs.shared_bytes >> 10);
-  if (const Status fits = kernel.supports(shape); !fits.ok())
-    return format("shape: {}", fits.message());
-  return format("{} could run these experts, but no model runs on a GPU so far", kernel.name);
+std::string device_memory_text(const plan::DevicePlan& p, const plan::RankLayout& ranks) {
+  const auto size = [](int64_t bytes) { return human_bytes(static_cast<uint64_t>(bytes)); };
+  std::string text = format(
+      "{} for experts, {} of workspace, {} for the rest and the KV cache, of {}",
+      size(p.expert_bytes), size(p.workspace_bytes), size(p.other_bytes), size(p.memory_bytes));
+  if (ranks.ranks() > 1) text = "of each rank: " + text;
+  if (p.fits()) return text + ": fits";
+  if (p.least_ranks == 0) return text + ": does not fit, however many ranks share the experts";
+  return text + format(": does not fit; {} ranks would hold it (-dp {} --enable-expert-parallel){}",
+                       p.least_ranks, p.least_ranks,
+                       ranks.ranks() > 1 ? format(", {} are asked for", ranks.ranks()) : "");
 }
 
 }  // namespace
 
-std::vector<std::string> gpu_notes(const PlannedModel& planned) {
-  const plan::PlanEntry* experts = nullptr;
-  for (const plan::PlanEntry& e : planned.plan.entries)
-    if (e.part == "experts") experts = &e;
-  std::vector<std::string> notes;
-  for (const plan::Gpu& gpu : planned.machine.gpus) {
-    std::string why = "no layer has experts";
-    if (experts != nullptr) {
-      const auto list = device_kernels(experts->layout);
-      why = list.empty() ? format("scheme: no device kernel takes {} weights", experts->weights)
-                         : gpu_note(gpu, list.front(), planned);
+std::string devices_text(const PlannedModel& planned) {
+  const std::vector<plan::Gpu>& gpus = planned.machine.gpus;
+  if (gpus.empty()) return {};
+  std::string out =
+      "\nOn the GPU (planned only: this build's serve runs models on the CPU; attention, norms "
+      "and\n"
+      "sampling have no CUDA kernels yet)\n";
+  const std::vector<plan::DevicePlan> plans = device_plans(planned);
+  if (plans.empty()) out += "  nothing: no layer has experts\n";
+  for (const plan::DevicePlan& p : plans) {
+    const auto same = std::ranges::count_if(gpus, [&](const auto& g) { return g.name == p.gpu; });
+    out += format("  {} x {}\n", same, p.gpu);
+    const plan::BucketPlan& first = p.buckets.front();
+    if (!p.runs()) {
+      out += labelled("      none", p.remedy);
+    } else {
+      out += format("      experts       {}, activations {}\n", p.layout, p.activations);
+      for (size_t i = 0; i < p.buckets.size(); ++i)
+        out += format("      {:<14}{:<30}{}\n", plan::tokens_text(p.buckets[i]),
+                      p.buckets[i].kernel, p.tiles[i]);
+      out += labelled("      memory", device_memory_text(p, planned.plan.input.ranks));
     }
-    const auto same = static_cast<int>(
-        std::count_if(planned.machine.gpus.begin(), planned.machine.gpus.end(),
-                      [&](const plan::Gpu& other) { return other.name == gpu.name; }));
-    add_once(notes, format("{} x {} ({} each): not used; {}", same, gpu.name,
-                           human_bytes(static_cast<uint64_t>(gpu.memory_bytes)), why));
+    for (const plan::Candidate& c : first.candidates)
+      if (!c.why_not.empty()) out += format("      not {:<26}{}\n", c.kernel, c.why_not);
   }
-  return notes;
+  return out;
 }
 
 std::string times_text(const PlannedModel& planned) {

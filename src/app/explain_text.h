@@ -6,6 +6,7 @@
 
 #include "app/model_host.h"
 #include "config/command_line.h"
+#include "plan/device.h"
 
 namespace moestro::app {
 
@@ -15,8 +16,10 @@ struct ChainStep {
 };
 std::vector<ChainStep> decision_chain(const config::CommandLine& line, const PlannedModel& planned);
 
-// One sentence a GPU of the machine.
-std::vector<std::string> gpu_notes(const PlannedModel& planned);
+// The experts on each kind of GPU that the machine has; none, if it has no GPU or they no layer.
+std::vector<plan::DevicePlan> device_plans(const PlannedModel& planned);
+// The same in words, with what else is to say about GPUs; empty: the machine has none.
+std::string devices_text(const PlannedModel& planned);
 // Where the times come from that decide between kernels.
 std::string times_text(const PlannedModel& planned);
 

@@ -76,6 +76,27 @@ StepSizes choose_step(const config::Options& options, const HostNeeds& needs, in
   return sizes;
 }
 
+// The flags' ranks; vLLM's names of backends become ours in the layout.
+Result<plan::RankLayout> choose_ranks(const config::Options& options,
+                                      const checkpoint::ModelConfig& config, bool plan_only) {
+  const config::ParallelOptions& p = options.parallel;
+  const config::ParallelOptions defaults;
+  plan::RankRequest request{.tensor = static_cast<int32_t>(p.tensor_parallel_size),
+                            .data = static_cast<int32_t>(p.data_parallel_size),
+                            .expert_parallel = p.expert_parallel,
+                            .placement = p.expert_placement == "round_robin"
+                                             ? plan::Placement::kRoundRobin
+                                             : plan::Placement::kLinear,
+                            .backend = {}};
+  if (p.all2all_backend != defaults.all2all_backend) request.backend = p.all2all_backend;
+  if (!plan_only && request.ranks() != 1)
+    return unsupported(
+        format("--tensor-parallel-size {} x --data-parallel-size {}: one rank so far; explain "
+               "plans more",
+               request.tensor, request.data));
+  return plan::place_ranks(config, request);
+}
+
 struct Sizing {
   const config::Options& options;
   const HostNeeds& needs;
@@ -83,6 +104,7 @@ struct Sizing {
   int num_workers;
   platform::IsaSet isa;
   const plan::KernelTable* table;
+  const plan::RankLayout& ranks;
 };
 
 // Spec and plan for one context length. Cheap: headers only.
@@ -112,10 +134,16 @@ Status build_plan(PlannedModel& planned, const Sizing& sizing, int64_t context) 
                               .compute = sizing.types.compute,
                               .kv_dtype = sizing.types.kv,
                               .page_size = e.page_size,
+                              .ranks = sizing.ranks,
                               .substitutions = planned.substitutions,
                               .table = sizing.table};
   MOESTRO_ASSIGN(planned.plan, plan::make_plan(*planned.spec, input));
   return {};
+}
+
+// They share its processors and its memory.
+int ranks_on_one_machine(const PlannedModel& planned, const plan::RankLayout& ranks) {
+  return (ranks.ranks() + planned.machine.ranks - 1) / planned.machine.ranks;
 }
 
 KvRequest kv_request(const PlannedModel& planned, const config::Options& options,
@@ -125,7 +153,7 @@ KvRequest kv_request(const PlannedModel& planned, const config::Options& options
       int64_t{planned.plan.limits.max_logits_rows} * planned.model.config.vocab_size * 4;
   KvRequest r;
   r.page_size = e.page_size;
-  r.page_bytes = engine::KvCache::page_bytes(planned.spec->kv_widths(), e.kv_dtype, e.page_size);
+  r.page_bytes = page_bytes_of(planned);
   r.model_context = context;
   r.max_model_len = options.model.max_model_len;
   if (!r.max_model_len && needs.longest_sequence > 0) r.max_model_len = needs.longest_sequence;
@@ -228,9 +256,13 @@ Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds&
     MOESTRO_ASSIGN(isa, platform::parse_isa(options.moe.isa).with("--isa"));
     MOESTRO_TRY(check_isa(isa, here));
   }
-  const int num_workers =
-      static_cast<int>(options.parallel.threads.value_or(planned.machine.cores));
-  const Sizing sizing{options, needs, types, num_workers, isa, &planned.times.table};
+  MOESTRO_ASSIGN(const plan::RankLayout ranks, choose_ranks(options, config, needs.plan_only));
+  const int neighbours = ranks_on_one_machine(planned, ranks);
+  planned.memory.total /= neighbours;
+  planned.memory.available /= neighbours;
+  const int num_workers = static_cast<int>(
+      options.parallel.threads.value_or(std::max(1, planned.machine.cores / neighbours)));
+  const Sizing sizing{options, needs, types, num_workers, isa, &planned.times.table, ranks};
 
   const int64_t context =
       config.max_position_embeddings > 0 ? config.max_position_embeddings : kFallbackContext;
@@ -275,6 +307,13 @@ Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds&
   return planned;
 }
 
+int64_t page_bytes_of(const PlannedModel& planned) {
+  const engine::EngineOptions& e = planned.engine;
+  if (planned.plan.input.ranks.request.tensor > 1)  // a rank keeps its heads' keys and values
+    return planned.plan.kv_bytes_per_token * e.page_size;
+  return engine::KvCache::page_bytes(planned.spec->kv_widths(), e.kv_dtype, e.page_size);
+}
+
 std::string plan_summary(const PlannedModel& planned) {
   const checkpoint::ModelConfig& c = planned.model.config;
   const plan::Plan& p = planned.plan;
@@ -293,8 +332,7 @@ std::string plan_summary(const PlannedModel& planned) {
         kernels += (kernels.empty() ? "" : ", ") + bucket.kernel;
   }
   const int64_t page_tokens = planned.engine.page_size;
-  const int64_t page_bytes = engine::KvCache::page_bytes(
-      planned.spec->kv_widths(), planned.engine.kv_dtype, planned.engine.page_size);
+  const int64_t page_bytes = page_bytes_of(planned);
   const int64_t tokens =
       page_bytes > 0 ? planned.engine.kv_cache_bytes / page_bytes * page_tokens : 0;
   std::string out = format("model     {}: {}, {} layers, {}\n", planned.model.name, c.model_type,

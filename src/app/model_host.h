@@ -66,6 +66,8 @@ struct PlannedModel {
 Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds& needs,
                                 const KernelTimesState* times = nullptr);
 
+// Bytes of one page of a rank's KV cache, all layers.
+int64_t page_bytes_of(const PlannedModel& planned);
 // A few lines for the log: model, types, kernels, KV cache, threads.
 std::string plan_summary(const PlannedModel& planned);
 

@@ -83,14 +83,31 @@ Setting* Parser::find(const Flag& flag) {
   return nullptr;
 }
 
+bool is_refused_choice(const Flag& flag, const json::value& value) {
+  if (flag.refused_choices_text.empty() || !value.is_string()) return false;
+  const std::vector<std::string_view> refused = split(flag.refused_choices_text, '|');
+  return std::find(refused.begin(), refused.end(), json::view(value.get_string())) != refused.end();
+}
+
+// Empty: it is not refused.
+std::string refusal_of(const Flag& flag, const json::value& value) {
+  if (is_refused_choice(flag, value))
+    return format("{} {} is not supported: {}", flag.name(), json::view(value.get_string()),
+                  flag.refused_choices_why);
+  if (flag.state == State::kRefused && value != default_value(flag))
+    return format("{} is not supported: {}", flag.name(), flag.why);
+  return {};
+}
+
 Status Parser::set(const Flag& flag, json::value value) {
   if (flag.state == State::kRemoved) {
     std::string message = format("{} is gone", flag.name());
     if (!flag.why.empty()) message += format("; use {}", flag.why);
     return invalid_argument(std::move(message));
   }
-  if (flag.state == State::kRefused && value != default_value(flag)) {
-    return invalid_argument(format("{} is not supported: {}", flag.name(), flag.why));
+  if (line_.verb != Verb::kExplain) {
+    if (std::string refusal = refusal_of(flag, value); !refusal.empty())
+      return invalid_argument(std::move(refusal));
   }
   Setting* setting = find(flag);
   if (setting && flag.kind == Kind::kAppend && setting->from_file == from_file_) {
@@ -327,7 +344,12 @@ Status Parser::finish() {
     const Flag& flag = *setting.flag;
     if (!flag.deprecated_for.empty())
       line_.notes.push_back(format("{} is deprecated; use {}", flag.name(), flag.deprecated_for));
-    if (flag.state == State::kNoEffect && setting.value != default_value(flag)) {
+    if (std::string refusal = refusal_of(flag, setting.value); !refusal.empty()) {
+      line_.refusals.push_back(std::move(refusal));
+      if (is_refused_choice(flag, setting.value)) continue;
+    }
+    if (flag.state == State::kNoEffect && setting.value != default_value(flag) &&
+        (flag.field == nullptr || line_.verb != Verb::kExplain)) {
       line_.notes.push_back(format("{} has no effect here: {}", flag.name(), flag.why));
     }
     store(flag, setting.value, line_.options);

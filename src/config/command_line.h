@@ -24,8 +24,11 @@ struct Setting {
 struct CommandLine {
   Verb verb = Verb::kServe;
   Options options;
-  std::vector<Setting> given;       // one entry a flag, the last value
-  std::vector<std::string> notes;   // for the log: repeated, deprecated, without effect
+  std::vector<Setting> given;      // one entry a flag, the last value
+  std::vector<std::string> notes;  // for the log: repeated, deprecated, without effect
+  // explain only: what the other verbs refuse, in their words; the value is planned with where the
+  // flag has a field, else left at its default.
+  std::vector<std::string> refusals;
   std::optional<std::string> help;  // --help was given: "", "all", a group or a part of a name;
                                     // nothing else is checked then
 

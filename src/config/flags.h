@@ -112,8 +112,10 @@ struct Flag {
   std::string_view help;  // what it means, no full stop
   std::string_view why = {};
   FieldAccess field = nullptr;
-  std::string_view choices_text = {};    // "auto|bfloat16|float32"; empty: anything
-  std::string_view keys_text = {};       // kJson: the keys that exist; empty: any
+  std::string_view choices_text = {};  // "auto|bfloat16|float32"; empty: anything
+  std::string_view keys_text = {};     // kJson: the keys that exist; empty: any
+  // Values of vLLM that are refused, and why.
+  std::string_view refused_choices_text = {}, refused_choices_why = {};
   std::string_view deprecated_for = {};  // not empty: works, and a note names this
   VerbSet verbs = {};                    // empty: those of its group
   double min = -std::numeric_limits<double>::infinity(),
@@ -130,6 +132,18 @@ struct Flag {
   constexpr Flag choices(std::string_view text) const {
     Flag f = *this;
     f.choices_text = text;
+    return f;
+  }
+  constexpr Flag refuse_choices(std::string_view text, std::string_view reason) const {
+    Flag f = *this;
+    f.refused_choices_text = text;
+    f.refused_choices_why = reason;
+    return f;
+  }
+  // The field of a flag without effect on what runs here, which explain plans with all the same.
+  constexpr Flag planned(FieldAccess access) const {
+    Flag f = *this;
+    f.field = access;
     return f;
   }
   constexpr Flag keys(std::string_view text) const {

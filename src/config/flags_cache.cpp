@@ -24,7 +24,11 @@ constexpr Flag kCache[] = {
     honoured("--kv-cache-dtype", kText, "auto", "Type of the KV cache; auto follows --dtype",
              MOESTRO_FIELD(cache.kv_cache_dtype))
         .common()
-        .choices("auto|bfloat16|float32"),
+        .choices("auto|bfloat16|float32")
+        .refuse_choices("float16|fp8|fp8_ds_mla|fp8_e4m3|fp8_e5m2|fp8_inc|fp8_per_token_head|"
+                        "int4_per_token_head|int8_per_token_head|nvfp4|nvfp4_4over6|"
+                        "turboquant_3bit_nc|turboquant_4bit_nc|turboquant_k3v4_nc|turboquant_k8v4",
+                        "the KV cache is kept in bfloat16 or float32 so far"),
     honoured("--num-gpu-blocks-override", kInt, "", "Size of the KV cache in pages",
              MOESTRO_FIELD(cache.num_pages))
         .at_least(1)

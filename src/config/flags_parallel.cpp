@@ -53,7 +53,8 @@ constexpr Flag kParallel[] = {
             "Comma-separated GPU indices or UUIDs to use; ignored under Ray",
             "models run on the CPU"),
     refused("--tensor-parallel-size -tp", kInt, "1", "Number of tensor-parallel ranks",
-            "one rank so far", MOESTRO_FIELD(parallel.tensor_parallel_size)),
+            "one rank so far; explain plans more", MOESTRO_FIELD(parallel.tensor_parallel_size))
+        .range(1, 1024),
     refused("--decode-context-parallel-size -dcp", kInt, "1",
             "Ranks that share the KV cache along the sequence in decode; reuses tensor ranks, adds "
             "no processes",
@@ -72,7 +73,8 @@ constexpr Flag kParallel[] = {
             "Ranks that split a prompt in prefill", "one rank so far"),
     refused("--data-parallel-size -dp", kInt, "1",
             "Number of engine replicas; with experts they form one expert-parallel group",
-            "one rank so far"),
+            "one rank so far; explain plans more", MOESTRO_FIELD(parallel.data_parallel_size))
+        .range(1, 1024),
     refused("--data-parallel-rank -dpn", kInt, "",
             "Rank of this instance; setting it selects external load balancing", "one rank so far"),
     refused("--data-parallel-start-rank -dpr", kInt, "",
@@ -98,11 +100,14 @@ constexpr Flag kParallel[] = {
     no_effect(
         "--enable-expert-parallel -ep", kPair, "false",
         "Spread experts over all tensor, data and prefill-context ranks instead of slicing each",
-        "one rank holds every expert"),
+        "one rank holds every expert; explain plans more")
+        .planned(MOESTRO_FIELD(parallel.expert_parallel)),
     no_effect("--enable-ep-weight-filter", kPair, "false",
               "Read only this rank's experts from disk", "with one rank nothing is exchanged"),
     no_effect("--all2all-backend", kText, "allgather_reducescatter",
-              "Token exchange for expert parallel", "with one rank nothing is exchanged")
+              "Token exchange for expert parallel",
+              "with one rank nothing is exchanged; explain plans more")
+        .planned(MOESTRO_FIELD(parallel.all2all_backend))
         .choices("allgather_reducescatter|deepep_high_throughput|deepep_low_latency|deepep_v2|"
                  "flashinfer_all2allv|flashinfer_nvlink_one_sided|flashinfer_nvlink_two_sided|mori_"
                  "high_throughput|mori_low_latency|naive|nixl_ep|pplx"),
@@ -126,7 +131,8 @@ constexpr Flag kParallel[] = {
               "interval|use_async|policy|communicator"),
     no_effect("--expert-placement-strategy", kText, "linear",
               "Expert to rank layout: contiguous blocks or round-robin",
-              "with one rank nothing is exchanged")
+              "with one rank nothing is exchanged; explain plans more")
+        .planned(MOESTRO_FIELD(parallel.expert_placement))
         .choices("linear|round_robin"),
     no_effect("--max-parallel-loading-workers", kInt, "",
               "Load weights in batches of this many workers; accepted but ignored with a warning",

@@ -212,7 +212,10 @@ void append_row(std::string& out, const FlagGroup& group, const Flag& flag) {
     if (!where.empty()) where = " *(" + where + ")*";
   }
   std::string state(state_name(flag.state));
-  if (!flag.why.empty())
+  if (!flag.refused_choices_text.empty())
+    state += format("; refused are {}: {}", cell(flag.refused_choices_text),
+                    cell(flag.refused_choices_why));
+  else if (!flag.why.empty())
     state += (flag.state == State::kRemoved ? "; use " : ": ") + cell(flag.why);
   if (flag.is_ours) state += " (not a flag of vLLM)";
   std::string choices;
@@ -231,6 +234,8 @@ that a command line can be carried over and nothing of it is ignored in silence:
 - **no effect here**: accepted and checked; the log says once that it changes nothing, and why.
 - **refused**: only its default is accepted; anything else is an error that says why.
 - **removed**: gone from vLLM as well; the error names the replacement.
+
+`moestro explain` takes what serve refuses too: it plans the rest, and lists each refusal with its reason.
 
 ## How they are read
 

@@ -50,11 +50,15 @@ struct SchedulerOptions {
   std::optional<int64_t> shutdown_timeout_s;
 };
 
-// Ranks and threads. One rank today; other sizes are refused while parsing.
+// Ranks and threads. One rank runs today: other sizes are refused while parsing, but explain plans
+// them.
 struct ParallelOptions {
   int64_t tensor_parallel_size = 1;
   int64_t data_parallel_size = 1;
   int64_t pipeline_parallel_size = 1;
+  bool expert_parallel = false;
+  std::string all2all_backend = "allgather_reducescatter";  // vLLM's name
+  std::string expert_placement = "linear";                  // or round_robin
   std::optional<int64_t> threads;  // unset: every processor this process may use
   bool pin_threads = true;
 };

@@ -87,6 +87,8 @@ Status check_choice(const Flag& flag, std::string_view text) {
   if (flag.choices_text.empty()) return {};
   const std::vector<std::string_view> choices = split(flag.choices_text, '|');
   if (std::find(choices.begin(), choices.end(), text) != choices.end()) return {};
+  const std::vector<std::string_view> refused = split(flag.refused_choices_text, '|');
+  if (!text.empty() && std::find(refused.begin(), refused.end(), text) != refused.end()) return {};
   std::string list;
   for (const std::string_view choice : choices)
     list += (list.empty() ? "" : ", ") + std::string(choice);

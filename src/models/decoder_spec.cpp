@@ -38,6 +38,7 @@ OpSite site_of(std::string part, int32_t layer, const layers::LinearSpec& spec) 
   for (const quant::ModuleSpec& p : spec.parts) {
     site.name += format("{}{}", site.name.empty() ? "" : " + ", short_name(p.module));
     site.weight_bytes += p.packed_bytes();
+    site.modules.push_back({std::string(short_name(p.module)), p.n, p.packed_bytes()});
     add_substitution(site, p);
   }
   return site;

@@ -11,6 +11,13 @@
 
 namespace moestro::models {
 
+// A module of a linear place.
+struct OpModule {
+  std::string name;  // "q_b_proj"
+  int32_t n = 0;     // output channels
+  int64_t weight_bytes = 0;
+};
+
 // One place of the model, the same in every layer of a kind.
 struct OpSite {
   std::string
@@ -23,6 +30,7 @@ struct OpSite {
   // What its modules do otherwise than the checkpoint says (quant::ModuleSpec::substitution), each
   // text once.
   std::vector<std::string> substitutions = {};
+  std::vector<OpModule> modules = {};  // of a linear place, in the order of its outputs
 };
 
 class OpVisitor {

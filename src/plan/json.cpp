@@ -49,6 +49,45 @@ json::object entry_json(const PlanEntry& e) {
   return o;
 }
 
+// What a rank runs: its share of every kind of place.
+json::array rank_layers_json(const Plan& plan, size_t rank) {
+  json::array layers;
+  for (const PlanEntry& e : plan.entries) {
+    json::object o{{"layers", layer_ranges(e.layers)},
+                   {"part", e.part},
+                   {"name", e.name},
+                   {"scheme", e.scheme},
+                   {"layout", e.layout},
+                   {"kernel", e.kernels_text()},
+                   {"weight_bytes", e.rank_bytes[rank]}};
+    if (!e.dispatch.empty()) {
+      o["dispatch"] = e.dispatch;
+      o["wire"] = e.wire;
+    }
+    layers.push_back(std::move(o));
+  }
+  return layers;
+}
+
+json::object rank_json(const Plan& plan, const RankShard& s) {
+  const RankLayout& layout = plan.input.ranks;
+  const auto rank = static_cast<size_t>(s.rank);
+  return {{"rank", s.rank},
+          {"data_rank", s.data_rank},
+          {"tensor_rank", s.tensor_rank},
+          {"experts", layer_ranges(s.experts)},
+          {"expert_channels", range_text(s.expert_channels)},
+          {"heads", range_text(s.heads)},
+          {"kv_heads", range_text(s.kv_heads)},
+          {"dense_channels", range_text(s.dense_channels)},
+          {"shared_expert_channels", range_text(s.shared_channels)},
+          {"vocab", range_text(s.vocab)},
+          {"weight_bytes", rank < plan.rank_bytes.size() ? plan.rank_bytes[rank] : 0},
+          {"kv_bytes_per_token", plan.kv_bytes_per_token},
+          {"layers", rank_layers_json(plan, rank)},
+          {"placement", layout.placement_text()}};
+}
+
 }  // namespace
 
 json::object to_json(const Plan& plan) {
@@ -69,6 +108,9 @@ json::object to_json(const Plan& plan) {
   json::array layers;
   for (const PlanEntry& e : plan.entries) layers.push_back(entry_json(e));
   o["ops"] = std::move(layers);
+  json::array ranks;
+  for (const RankShard& shard : plan.input.ranks.shards) ranks.push_back(rank_json(plan, shard));
+  o["ranks"] = std::move(ranks);
   json::array substitutions;
   for (const Substitution& s : plan.substitutions) substitutions.push_back(s.to_json());
   o["substitutions"] = std::move(substitutions);

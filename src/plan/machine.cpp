@@ -147,8 +147,7 @@ Result<Machine> parse_machine(const json::value& description) {
     m.gpus.push_back(std::move(gpu));
   }
   MOESTRO_ASSIGN(const int64_t ranks, keys.integer("ranks", 1, 1024, 1));
-  if (ranks > 1)
-    return unsupported(format("ranks: {} is more than the one rank that is built so far", ranks));
+  m.ranks = static_cast<int>(ranks);
   MOESTRO_TRY(keys.nothing_else());
   return m;
 }

@@ -26,8 +26,8 @@ struct Machine {
   platform::IsaSet isa;
   int cores = 1;  // processors that may compute
   int64_t memory_bytes = 0;
-  std::vector<Gpu> gpus;  // of a described machine only
-  int ranks = 1;
+  std::vector<Gpu> gpus;   // of a described machine only
+  int ranks = 1;           // such machines, over which the ranks are spread evenly
   bool described = false;  // by a file
 };
 

@@ -31,6 +31,8 @@ TEST(Machine, PublishedOnes) {
   ASSERT_EQ(node.gpus.size(), 8u);
   EXPECT_EQ(node.gpus[7].compute_major, 9);
   EXPECT_EQ(node.gpus[7].shared_bytes, 227 << 10);
+  EXPECT_EQ(read_machine(published("h100"))->gpus.size(), 1u);
+  EXPECT_EQ(read_machine(published("amx-8-hosts"))->ranks, 8);
   EXPECT_FALSE(this_machine().described);
   EXPECT_GE(this_machine().cores, 1);
 }
@@ -50,7 +52,8 @@ TEST(Machine, ErrorsNameTheKey) {
       HasSubstr("cpu.x: no such key"));
   const std::string cpu = R"({"name":"n","cpu":{"name":"c","isa":[],"cores":1,"memory_gib":1},)";
   EXPECT_EQ(error_of(cpu + R"("gpus":[],"ranks":1})"), "");
-  EXPECT_THAT(error_of(cpu + R"("ranks":8})"), HasSubstr("ranks: 8"));
+  EXPECT_EQ(error_of(cpu + R"("ranks":8})"), "");
+  EXPECT_THAT(error_of(cpu + R"("ranks":0})"), HasSubstr("ranks: 0"));
   EXPECT_THAT(error_of(cpu + R"("gpu":[]})"), HasSubstr("gpu: no such key"));
   EXPECT_THAT(error_of(cpu + R"("gpus":[{"name":"g","compute":"nine"}]})"),
               HasSubstr("gpus[0].compute: \"nine\""));

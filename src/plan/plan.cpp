@@ -1,11 +1,13 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "base/format.h"
 #include "plan/choose.h"
 #include "plan/hash.h"
 #include "plan/ops.h"
+#include "plan/shards.h"
 
 namespace moestro::plan {
 namespace {
@@ -15,7 +17,7 @@ using models::OpSite;
 class Chooser final : public models::OpVisitor {
  public:
   Chooser(Plan& plan, const std::vector<std::pair<std::string, std::string>>& forced)
-      : plan_(plan), forced_(forced), used_(forced.size(), false) {}
+      : plan_(plan), shards_(plan.input.ranks), forced_(forced), used_(forced.size(), false) {}
   void visit(const OpSite& site, kernels::LinearChoice& op) override { decide(site, op); }
   void visit(const OpSite& site, kernels::HeadLinearChoice& op) override { decide(site, op); }
   void visit(const OpSite& site, kernels::ExpertMlpChoice& op) override { decide(site, op); }
@@ -42,13 +44,12 @@ class Chooser final : public models::OpVisitor {
 
   void visit(const OpSite& site, moe::DispatchChoice& dispatch) override {
     PlanEntry entry = entry_of(site, {"dispatch", "", ""});
-    say_local(entry);
+    say_dispatch(entry);
     BucketPlan all;
-    all.kernel = dispatch.name;
-    all.candidates.push_back({all.kernel, {}});
-    for (const std::string_view other : {"allgather", "alltoall", "alltoall_batched"})
-      all.candidates.push_back(
-          {std::string(other), "parallel: one rank has nothing to exchange; not built yet either"});
+    all.kernel = plan_.input.ranks.dispatch.name;
+    for (const DispatchCandidate& c : plan_.input.ranks.dispatch.candidates)
+      all.candidates.push_back({std::string(c.name), c.why_not});
+    if (all.candidates.empty()) all.candidates.push_back({std::string(dispatch.name), {}});
     entry.buckets.push_back(std::move(all));
     dispatch.counts = finish(std::move(entry), site.layer);
   }
@@ -65,7 +66,7 @@ class Chooser final : public models::OpVisitor {
   }
 
  private:
-  static PlanEntry entry_of(const OpSite& site, const Named& named) {
+  PlanEntry entry_of(const OpSite& site, const Named& named) const {
     PlanEntry e{.part = site.part,
                 .name = site.name,
                 .op = named.op,
@@ -75,17 +76,41 @@ class Chooser final : public models::OpVisitor {
                 .layout = named.layout,
                 .shape = named.shape};
     if (site.layer >= 0) e.layers.push_back(site.layer);
-    if (site.part == "experts") {
-      say_local(e);
-    }
-    e.weight_bytes = site.weight_bytes;
+    for (const RankShard& shard : plan_.input.ranks.shards)
+      e.rank_bytes.push_back(shards_.weight_bytes(site, shard));
+    e.weight_bytes = e.rank_bytes.front();
     return e;
   }
 
-  static void say_local(PlanEntry& e) {
-    e.dispatch = "local";
-    e.wire = "none";
-    e.placement = "linear, every expert on rank 0";
+  void say_dispatch(PlanEntry& e) const {
+    e.dispatch = plan_.input.ranks.dispatch.name;
+    e.wire = wire_;
+    e.placement = plan_.input.ranks.placement_text();
+  }
+
+  // Rows travel as the experts' kernel wants them, quantised before the wire where it quantises.
+  void set_wire(const kernels::ExpertMlpShape& s) {
+    const DispatchPlan& d = plan_.input.ranks.dispatch;
+    const int32_t tensor = plan_.input.ranks.request.tensor;
+    wire_ = "none";
+    if (d.all_reduce) wire_ = format("none before, float32 sums of {} tensor ranks after", tensor);
+    if (!d.crosses_ranks()) return;
+    const tensor::PackedFormat& f = s.format;
+    const bool int8 = f.activation == tensor::ActivationType::kInt8,
+               fp8 = f.activation == tensor::ActivationType::kFp8,
+               f32 = f.activation == tensor::ActivationType::kF32;
+    const int64_t scales =
+        int8 || fp8
+            ? (f.activation_group > 0 ? (s.hidden + f.activation_group - 1) / f.activation_group
+                                      : 1)
+            : 0;
+    const int64_t bytes = s.hidden * int64_t{int8 || fp8 ? 1 : f32 ? 4 : 2} + 4 * scales;
+    wire_ = format("{} ({} bytes a row), sums in {}",
+                   int8  ? "int8 rows with scales"
+                   : fp8 ? "float8 rows with scales"
+                   : f32 ? "float32 rows"
+                         : "bfloat16 rows",
+                   bytes, f32 ? "float32" : "bfloat16");
   }
 
   std::string_view forced_name(std::string_view op) {
@@ -99,12 +124,23 @@ class Chooser final : public models::OpVisitor {
 
   template <class Op>
   void decide(const OpSite& site, Op& op) {
-    PlanEntry entry = entry_of(site, describe(op.shape));
+    Op mine = op;  // a rank's
+    shards_.split(site, mine.shape);
+    if (const Status fits = shards_.check(site, op.shape, mine.shape); !fits.ok())
+      return fail(fits);
+    PlanEntry entry = entry_of(site, describe(mine.shape));
+    if constexpr (std::is_same_v<Op, kernels::ExpertMlpChoice>) {
+      if (site.part == "experts") {
+        set_wire(mine.shape);
+        say_dispatch(entry);
+      }
+    }
     Result<std::vector<BucketPlan>> buckets =
-        choose_kernels(op, entry.name, plan_.input, forced_name(entry.op));
+        choose_kernels(mine, entry.name, plan_.input, forced_name(entry.op));
     if (!buckets.ok()) return fail(buckets.status());
+    op.kernels = mine.kernels;
     entry.buckets = std::move(*buckets);
-    entry.scratch_bytes = op.scratch_bytes(plan_.input.num_workers);
+    entry.scratch_bytes = mine.scratch_bytes(plan_.input.num_workers);
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, entry.scratch_bytes);
     for (const std::string& text : site.substitutions)
       add_substitution(plan_.substitutions, parse_substitution(text));
@@ -118,12 +154,14 @@ class Chooser final : public models::OpVisitor {
   // Files the place under its entry; returns its counters.
   std::shared_ptr<kernels::OpCounts> finish(PlanEntry entry, int32_t layer) {
     plan_.weight_bytes += entry.weight_bytes;
+    add_bytes(plan_.rank_bytes, entry.rank_bytes);
     size_t index = 0;
     while (index < plan_.entries.size() && !same_kind(plan_.entries[index], entry)) ++index;
     if (index < plan_.entries.size()) {
       PlanEntry& e = plan_.entries[index];
       e.layers.insert(e.layers.end(), entry.layers.begin(), entry.layers.end());
       e.weight_bytes += entry.weight_bytes;
+      add_bytes(e.rank_bytes, entry.rank_bytes);
     } else {
       plan_.entries.push_back(std::move(entry));
     }
@@ -131,12 +169,18 @@ class Chooser final : public models::OpVisitor {
     plan_.counts.push_back({index, layer, counts});
     return counts;
   }
+  static void add_bytes(std::vector<int64_t>& to, const std::vector<int64_t>& more) {
+    to.resize(more.size());
+    for (size_t i = 0; i < more.size(); ++i) to[i] += more[i];
+  }
   static bool same_kind(const PlanEntry& a, const PlanEntry& b) {
     return a.part == b.part && a.name == b.name && a.op == b.op && a.scheme == b.scheme &&
            a.shape == b.shape && a.layout == b.layout;
   }
 
   Plan& plan_;
+  const Shards shards_;
+  std::string wire_ = "none";  // of the last experts
   const std::vector<std::pair<std::string, std::string>>& forced_;
   std::vector<bool> used_;
   Status status_;
@@ -197,8 +241,12 @@ Result<Plan> make_plan(models::ModelSpec& spec, const PlanInput& input) {
                 plan.sampling);
   MOESTRO_TRY(chooser.status());
   plan.activation_bytes = spec.activation_bytes();
-  for (const models::LayerKvWidths& w : spec.kv_widths())
-    plan.kv_bytes_per_token += (w.key + w.value + w.index) * int64_t{bits(input.kv_dtype) / 8};
+  const RankLayout& ranks = input.ranks;
+  for (const models::LayerKvWidths& w : spec.kv_widths()) {
+    const int64_t heads = int64_t{w.key + w.value} * ranks.shards.front().kv_heads.count /
+                          std::max(ranks.kv_heads, 1);
+    plan.kv_bytes_per_token += (heads + w.index) * (bits(input.kv_dtype) / 8);
+  }
   plan.input.table = nullptr;
   plan.id = hex(fnv1a(json::dump(to_json(plan))));
   return plan;

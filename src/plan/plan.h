@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "kernels/op_counts.h"
 #include "models/model_spec.h"
+#include "plan/ranks.h"
 #include "plan/substitution.h"
 #include "platform/cpu_features.h"
 
@@ -28,6 +29,7 @@ struct PlanInput {
   std::string model_type;
   DType compute = DType::kBF16, kv_dtype = DType::kBF16;
   int32_t page_size = 64;
+  RankLayout ranks;                         // of place_ranks(); the default is one rank
   std::vector<Substitution> substitutions;  // found before planning: types, lengths
   const KernelTable* table = nullptr;       // measured times; null: the order of the lists decides.
                                             // Used by make_plan only.
@@ -64,7 +66,8 @@ struct PlanEntry {
   std::string shape;                         // in words: "n 6144, k 2048"
   std::string dispatch, wire, placement;     // experts and dispatch only
   std::vector<BucketPlan> buckets;           // ascending; neighbours differ in something
-  int64_t weight_bytes = 0;                  // resident, of all layers together
+  int64_t weight_bytes = 0;                  // resident on rank 0, of all layers together
+  std::vector<int64_t> rank_bytes;           // the same of each rank; [1] with one
   int64_t scratch_bytes = 0;                 // transient: of one call, shared by all places
 
   const BucketPlan* bucket_of(int32_t tokens) const { return plan::bucket_of(buckets, tokens); }
@@ -85,11 +88,12 @@ struct Plan {
   models::ModelLimits limits;
   std::vector<PlanEntry> entries;
   std::vector<PlaceCounts> counts;
-  std::vector<Substitution> substitutions;          // the input's and those of the modules
-  kernels::RowOpsChoice sampling;                   // for the engine
-  int64_t weight_bytes = 0;                         // packed, resident
+  std::vector<Substitution> substitutions;  // the input's and those of the modules
+  kernels::RowOpsChoice sampling;           // for the engine
+  int64_t weight_bytes = 0;                 // packed, resident on rank 0, which has the most
+  std::vector<int64_t> rank_bytes;          // the same of each rank
   int64_t activation_bytes = 0, scratch_bytes = 0;  // of a step
-  int64_t kv_bytes_per_token = 0;                   // all layers
+  int64_t kv_bytes_per_token = 0;                   // all layers, of a rank
 };
 
 // Chooses a kernel for every op of the spec and writes it there. Nothing fits, or a forced kernel

@@ -49,10 +49,44 @@ void append_entry(std::string& out, const PlanEntry& e, bool with_layers) {
   }
   if (e.part != "experts") return;
   append_line(out, format("      scheme {} ({})", e.scheme, e.weights));
-  append_line(out, format("      dispatch {}, on the wire {}, placement {}", e.dispatch, e.wire,
-                          e.placement));
+  append_line(out, format("      dispatch {}, on the wire {}", e.dispatch, e.wire));
+  append_line(out, format("      placement {}", e.placement));
   append_line(out, format("      resident {}, transient {} of scratch", bytes_text(e.weight_bytes),
                           bytes_text(e.scratch_bytes)));
+}
+
+// One line a rank: what it holds, and the way of a token of the experts through it.
+void append_ranks(std::string& out, const Plan& plan) {
+  const RankLayout& layout = plan.input.ranks;
+  const RankRequest& r = layout.request;
+  if (layout.ranks() == 1) return;
+  const PlanEntry* experts = nullptr;
+  for (const PlanEntry& e : plan.entries)
+    if (e.part == "experts") experts = &e;
+  out += format("\nRanks: {} = {} data x {} tensor; planned, but this build runs one rank only\n",
+                layout.ranks(), r.data, r.tensor);
+  const bool channels = layout.experts_are_sliced;
+  append_line(out, "  " + cell("rank", 6) + cell("data", 6) + cell("tensor", 8) + cell("heads", 9) +
+                       cell("vocabulary", 16) +
+                       (experts ? cell(channels ? "of every expert" : "experts", 20) : "") +
+                       "resident");
+  for (const RankShard& s : layout.shards) {
+    std::string held =
+        channels ? format("channels {}", range_text(s.expert_channels)) : layer_ranges(s.experts);
+    if (held.size() > 19) held = format("{} experts", s.experts.size());
+    append_line(out, "  " + cell(format("{}", s.rank), 6) + cell(format("{}", s.data_rank), 6) +
+                         cell(format("{}", s.tensor_rank), 8) + cell(range_text(s.heads), 9) +
+                         cell(range_text(s.vocab), 16) + (experts ? cell(held, 20) : "") +
+                         bytes_text(plan.rank_bytes[static_cast<size_t>(s.rank)]));
+  }
+  if (experts == nullptr) return;
+  out += "\n  The way to the experts, rank by rank\n";
+  for (const RankShard& s : layout.shards)
+    append_line(out, format("  {}: rows → {} → {} {} ({}) → {} → sums", s.rank, experts->dispatch,
+                            channels ? "slices of" : "its",
+                            channels ? format("{} experts", layout.num_experts)
+                                     : format("{} experts", s.experts.size()),
+                            experts->layout, experts->kernels_text()));
 }
 
 std::string part_title(std::string_view part) {
@@ -130,6 +164,9 @@ std::string to_text(const Plan& plan) {
   std::vector<std::string_view> parts;
   for (const PlanEntry& e : plan.entries)
     if (std::find(parts.begin(), parts.end(), e.part) == parts.end()) parts.push_back(e.part);
+  // What every layer shares comes last, before sampling.
+  std::stable_partition(parts.begin(), parts.end(),
+                        [](std::string_view p) { return p != "rows" && p != "sampling"; });
   for (const std::string_view part : parts) {
     if (part == "dispatch") continue;  // said with the experts
     const PlanEntry* first = nullptr;
@@ -146,10 +183,12 @@ std::string to_text(const Plan& plan) {
       if (e.part == part) append_entry(out, e, !alike);
   }
   out += format(
-      "\nResident: {} of weights. KV cache: {} a token.\nTransient: {} of step memory, {} of "
+      "\nResident{}: {} of weights. KV cache: {} a token.\nTransient: {} of step memory, {} of "
       "scratch.\n",
-      bytes_text(plan.weight_bytes), bytes_text(plan.kv_bytes_per_token),
-      bytes_text(plan.activation_bytes), bytes_text(plan.scratch_bytes));
+      plan.input.ranks.ranks() > 1 ? ", rank 0" : "", bytes_text(plan.weight_bytes),
+      bytes_text(plan.kv_bytes_per_token), bytes_text(plan.activation_bytes),
+      bytes_text(plan.scratch_bytes));
+  append_ranks(out, plan);
   out += "\nWhat was not chosen, and why\n";
   append_losers(out, plan);
   return out;

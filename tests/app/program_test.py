@@ -91,7 +91,7 @@ class CommandLine(Case):
         self.fails(2, "--help=nonsense", "serve", "--help=nonsense")
 
     def test_bench_moe(self):
-        self.fails(1, "no such kernel can run panel32-int8", "bench", "moe", "--kernel", "expert_mlp=foo")
+        self.fails(1, "no kernel can run the experts", "bench", "moe", "--kernel", "expert_mlp=foo")
         self.fails(2, "there are f32, bf16", "bench", "moe", "--scheme", "int9")
         self.fails(2, "0 is out of range", "bench", "moe", "--tokens", "0")
         self.assertNotIn("MODEL", self.ok("bench", "moe", "--help").splitlines()[0])
@@ -209,7 +209,21 @@ class Plan(Case):
         self.assertIn("expert_mlp_int8_amx", [op["kernel"] for op in plan["ops"]])
         self.assertIn("described machine", plan["times"])
         node = self.json_line("explain", *FAST, "--hardware", machines / "h100-node.json")
-        self.assertIn("moe_layer_int8_sm90", node["gpus"][0])
+        self.assertEqual(node["gpus"][0]["buckets"][0]["kernel"], "moe_layer_int8_sm90")
+        self.assertTrue(node["gpus"][0]["fits"])
+        text = self.ok("explain", ROOT / "models/shapes/GLM-5", "--hardware", machines / "h100.json")
+        self.assertIn("moe_layer_bf16_sm90", text)
+        self.assertIn("does not fit", text)
+
+    def test_ranks_are_planned_but_not_served(self):
+        asked = ["-dp", "2", "-tp", "2", "--enable-expert-parallel", "--all2all-backend", "deepep_low_latency"]
+        plan = self.json_line("explain", *FAST, *asked)
+        self.assertEqual([r["experts"] for r in plan["ranks"]], ["0-5", "6-11", "12-17", "18-23"])
+        self.assertEqual({x["dispatch"] for r in plan["ranks"] for x in r["layers"] if x["part"] == "experts"},
+                         {"alltoall_batched"})
+        self.assertEqual(len(plan["refused"]), 2)
+        self.fails(2, "one rank so far", "serve", *asked)
+        self.fails(2, "8 attention heads do not divide", "explain", "-tp", "3")
         with tempfile.TemporaryDirectory() as folder:
             broken = pathlib.Path(folder) / "m.json"
             broken.write_text('{"name": "x", "cpu": {"name": "y", "isa": ["avx2"], "cores": "two"}}')

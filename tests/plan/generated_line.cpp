@@ -70,7 +70,8 @@ constexpr string_view kQuant[] = {
 
 constexpr string_view kIsa[] = {"auto",        "baseline",          "avx2",   "avx512",
                                 "avx512_vnni", "amx_int8,amx_bf16", "avx1024"};
-constexpr string_view kMachines[] = {"amx-2-cores", "amx-32-cores", "avx2-desktop", "h100-node"};
+constexpr string_view kMachines[] = {"amx-2-cores", "amx-32-cores", "avx2-desktop",
+                                     "h100-node",   "h100",         "amx-8-hosts"};
 constexpr string_view kKernels[] = {"linear=linear_int8_ref",
                                     "linear=linear_bf16_avx2",
                                     "expert_mlp=expert_mlp_int8_amx",
@@ -99,7 +100,7 @@ class Generator {
     if (tiny || chance(50)) add("--load-format", "dummy");
     if (chance(25))
       add("--hardware",
-          format("{}/models/hardware/{}.json", MOESTRO_SOURCE_DIR, some(kMachines, 4)));
+          format("{}/models/hardware/{}.json", MOESTRO_SOURCE_DIR, some(kMachines, 6)));
     if (chance(30)) add("--isa", some(kIsa, 3));
     if (chance(careful_ ? 8 : 30)) add("--kernel", some(kKernels, 11));
     if (chance(5)) add("--kernel", some(kKernels, 11));
@@ -115,7 +116,7 @@ class Generator {
     if (chance(10)) words_.emplace_back("--strict");
     if (chance(10)) words_.emplace_back("--enforce-eager");
     if (chance(5)) words_.emplace_back("--no-enable-chunked-prefill");
-    if (chance(20)) parallel();
+    if (chance(40)) parallel();
     return {words_};
   }
 
@@ -137,7 +138,7 @@ class Generator {
 
  private:
   static constexpr string_view kDtypes[] = {"auto", "bfloat16", "float16", "float32", "int8"};
-  static constexpr string_view kKvTypes[] = {"auto", "bfloat16", "float32", "fp8"};
+  static constexpr string_view kKvTypes[] = {"auto", "bfloat16", "float32", "fp8_ds_mla", "int3"};
   static constexpr string_view kLengths[] = {"256", "auto", "512", "4k",
                                              "1",   "32K",  "0",   "10000000"};
   static constexpr string_view kCounts[] = {"1", "3", "16", "256", "0", "-1"};
@@ -147,15 +148,16 @@ class Generator {
   static constexpr string_view kBytes[] = {"64M", "4G", "1M", "0"};
   static constexpr string_view kMethods[] = {"compressed-tensors", "fp8", "gptq", "awq",
                                              "slimquant_marlin",   "none"};
-  static constexpr string_view kSizes[] = {"1", "2", "8", "0"};
+  static constexpr string_view kSizes[] = {"1", "2", "4", "8", "3", "16", "2048", "0"};
   static constexpr string_view kAll2All[] = {"allgather_reducescatter", "deepep_low_latency",
                                              "deepep_high_throughput", "pplx", "carrier_pigeon"};
 
   void parallel() {
-    if (chance(40)) add("-tp", some(kSizes, 1));
-    if (chance(40)) add("-dp", some(kSizes, 1));
-    if (chance(20)) add("-pp", some(kSizes, 1));
-    if (chance(40)) words_.emplace_back("--enable-expert-parallel");
+    if (chance(50)) add("-tp", some(kSizes, 4));
+    if (chance(50)) add("-dp", some(kSizes, 5));
+    if (chance(5)) add("-pp", some(kSizes, 2));
+    if (chance(60)) words_.emplace_back("--enable-expert-parallel");
+    if (chance(30)) add("--expert-placement-strategy", pick(2) == 0 ? "linear" : "round_robin");
     if (chance(40)) add("--all2all-backend", some(kAll2All, 4));
     if (!careful_ && chance(10)) words_.emplace_back("--enable-eplb");
     if (chance(20)) add("--moe-backend", careful_ || pick(2) == 0 ? "auto" : "marlin");
