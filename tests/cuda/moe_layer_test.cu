@@ -483,6 +483,10 @@ int main(int argc, char** argv) {
     test_foreign_ids(f, tiny, sms);
     test_routers(f, make_shape(64, 4, 256, 128), sms);
     test_routers(f, make_shape(352, 6, 256, 128), sms);
+    // Rows of h too long for a warp's registers, several a group: once read before they were there.
+    const DeviceMoeShape wide = make_shape(4, 2, 264, 6000);
+    test_batches(f, wide, {1, 2, 5, 8, 32}, sms, 8);
+    test_replay(f, wide, sms, 8, 200);
     for (int32_t tokens : {8, 64, 600}) {
       test_replay(f, odd, sms, tokens, 200);
       test_two_streams(f, odd, sms, tokens, 100);

@@ -173,8 +173,11 @@ __device__ void Decode<F, N, kResident>::put_resident_rows(const DecodeItem& ite
     if (lane / R::kPerStep != (from_held ? step % R::kSteps : 0)) continue;
     const uint4* row =
         reinterpret_cast<const uint4*>(h() + int64_t{first_row(item) + mine.token[m]} * p.h_stride);
-    const uint4 v = from_held ? first : load_now(row + step * R::kPerStep + in_step);
-    const auto q = F::eight(v, mine.inverse[m]);
+    const uint4* from = row + step * R::kPerStep + in_step;
+    uint4 v[1] = {from_held ? first : load_now(from)};
+    // Another lane of this warp has waited for these words, which orders nothing for this lane.
+    until_written(v, 1, [&](int) { return from; });
+    const auto q = F::eight(v[0], mine.inverse[m]);
     *reinterpret_cast<std::remove_const_t<decltype(q)>*>(
         to + swizzled_offset(mine.token[m], in_step * (8 * F::kValueBytes))) = q;
   }
