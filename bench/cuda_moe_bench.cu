@@ -3,7 +3,8 @@
 // come from memory: each graph holds several layers with different routings. Prints one line a
 // batch size: time, floor (the larger of bytes / bandwidth and products / rate; bf16 at half the
 // int8 rate), share.
-//   cuda_moe_bench [qwen3|glm5|dsv3|air|mixtral]... [int8|fp8|bf16]... [tokens=N] [tile=N]
+//   cuda_moe_bench [qwen3|glm5|dsv3|air|mixtral]... [int8|fp8|fp8_block|bf16|int4]... [tokens=N]
+//   [tile=N]
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -124,6 +125,8 @@ void bench_model(const Format& f, const char* name, DeviceMoeShape s, const Ceil
                  int32_t sms, const platform::CudaStream& stream) {
   s.router.renormalize = true;
   s.value_bytes = f.value_bytes;
+  s.step_scales = f.step_scales;
+  s.int4 = f.weights == Weights::kInt4;
   s.max_tokens = 1;
   RandomMoe moe(f, s);
   std::printf("%s: hidden %d, experts %d, top-%d, intermediate %d, %s\n", name, s.hidden, s.experts,
@@ -179,7 +182,8 @@ int main(int argc, char** argv) {
     if (tile) row_tile = std::stoi(name.substr(5));
     return tokens || tile;
   });
-  const std::vector<Format> formats = {Format::int8(), Format::fp8(), Format::bf16()};
+  const std::vector<Format> formats = {Format::int8(), Format::fp8(), Format::fp8_block(),
+                                       Format::bf16(), Format::int4()};
   auto asked = [&](const std::string& name) {
     return std::find(names.begin(), names.end(), name) != names.end();
   };

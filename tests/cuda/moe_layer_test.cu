@@ -1,7 +1,7 @@
 // The CUDA MoE layer on a card against a scalar reference on the host from the same quantised
 // weights: shapes, batch sizes, routing modes, adversarial routings, replay of a captured graph.
 // Exit 77 (ctest: skipped) without a Hopper GPU.
-//   moe_layer_test [int8|fp8|bf16]          everything, or one format
+//   moe_layer_test [int8|fp8|fp8_block|bf16|int4]  everything, or one format
 //   moe_layer_test [format] quick           small shapes only
 //   moe_layer_test [format] small           a few of them (for compute-sanitizer)
 #include <algorithm>
@@ -85,17 +85,44 @@ float quantize_row(const Format& f, const std::vector<float>& x, std::vector<flo
   }
   float amax = 0;
   for (float v : x) amax = std::max(amax, std::fabs(v));
-  const float scale = amax / f.largest, inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  float scale = amax / f.largest;
+  if (f.weights == Weights::kFp8 && scale > 0) scale = std::exp2(std::ceil(std::log2(scale)));
+  const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
   for (size_t i = 0; i < x.size(); ++i)
     q[i] = f.weights == Weights::kInt8 ? std::nearbyint(x[i] * inverse)
                                        : static_cast<float>(__nv_fp8_e4m3(x[i] * inverse));
   return scale;
 }
 
-// One packed row times q.
-double dot(const Format& f, const DeviceMatrix& m, uint32_t seed, int32_t expert,
-           int32_t packed_row, const std::vector<float>& q) {
+// One packed row times q, with all scales.
+double dot(const RandomMoe& moe, const DeviceMatrix& m, const std::vector<float>& scales,
+           uint32_t seed, int32_t expert, int32_t packed_row, const std::vector<float>& q,
+           float row_scale) {
+  const Format& f = moe.format;
+  const float* of_expert = scales.data() + expert * moe.scales_of_expert(m);
+  const int32_t w = packed_row / 128 % 2, h = packed_row / 8 % 2;
+  auto scale_at = [&](int32_t k) -> double {
+    if (f.largest == 0) return 1;
+    if (!f.step_scales) return double{row_scale} * of_expert[packed_row];
+    const int64_t step = int64_t{packed_row / kBlockRows} * m.k_steps() + k / kStepBytes;
+    return double{row_scale} * of_expert[step * kStepScales + 2 * w + h];
+  };
   double sum = 0;
+  if (f.weights == Weights::kInt4) {
+    auto word = [&](int64_t byte) {
+      return weight_word(f.weights, seed,
+                         static_cast<uint64_t>(m.int4_bytes() * expert + byte) / 4);
+    };
+    float scale = 0;
+    for (int32_t k = 0; k < m.k; ++k) {
+      const Int4Place at = int4_place(m, packed_row, k);
+      if (k % kInt4StepValues == 0)
+        scale = weight_value(Weights::kBf16, word(at.scale), static_cast<int>(at.scale / 2 % 2));
+      const int code = static_cast<int>(word(at.word) >> at.bit & 15) - 8;
+      sum += double{bf16_round(static_cast<float>(code) * scale)} * q[k];
+    }
+    return sum;
+  }
   const int32_t values = 4 / f.value_bytes;
   for (int32_t k = 0; k < m.k; k += values) {
     const uint64_t at =
@@ -104,39 +131,62 @@ double dot(const Format& f, const DeviceMatrix& m, uint32_t seed, int32_t expert
     float part = 0;  // exact: at most four small products
     for (int32_t i = 0; i < std::min(values, m.k - k); ++i)
       part += weight_value(f.weights, word, i) * q[k + i];
-    sum += part;
+    sum += scale_at(k) * part;
   }
   return sum;
 }
 
-// What one expert adds to a token's output.
-std::vector<double> reference_expert(const RandomMoe& moe, const __nv_bfloat16* x, int32_t e,
-                                     float weight) {
+// What one expert adds to a token's output, and the part of it (a squared norm) that hangs on
+// undecided roundings of h.
+struct ExpertOut {
+  std::vector<double> out;
+  double undecided = 0;
+};
+
+// e4m3 keeps three bits: a value of h that lies so near the middle of two of them that the error of
+// a sum moves it over differs by 6 to 12 % from the reference's. The share of h's norm in such
+// differences, squared; `h` before its rounding to bfloat16. Two sums of 128 e4m3 products, kept to
+// about 2^-13 of the largest one, err by 2^-12 of h, and twice that is not rare.
+double undecided_share(const Format& f, const std::vector<double>& h, float scale) {
+  if (f.weights != Weights::kFp8 || scale == 0) return 0;
+  double differ = 0, all = 0;
+  for (size_t i = 0; i < h.size(); ++i) {
+    auto rounded = [&](double v) {
+      return double{scale} *
+             static_cast<float>(__nv_fp8_e4m3(bf16_round(static_cast<float>(v)) / scale));
+    };
+    const double d = rounded(h[i] * (1 + 0x1p-11)) - rounded(h[i] * (1 - 0x1p-11));
+    differ += d * d;
+    all += h[i] * h[i];
+  }
+  return all > 0 ? differ / all : 0;
+}
+
+ExpertOut reference_expert(const RandomMoe& moe, const __nv_bfloat16* x, int32_t e, float weight) {
   const DeviceMoeShape& s = moe.shape;
   const Format& f = moe.format;
-  std::vector<double> out(s.hidden);
-  if (e < 0 || e >= s.experts) return out;
+  ExpertOut result{std::vector<double>(s.hidden)};
+  std::vector<double>& out = result.out;
+  if (e < 0 || e >= s.experts) return result;
   std::vector<float> row(s.hidden), h(s.intermediate), q(s.hidden), hq(s.intermediate);
   for (int32_t i = 0; i < s.hidden; ++i) row[i] = __bfloat162float(x[i]);
-  const float scale = quantize_row(f, row, q);
-  auto channel_scale = [&](const std::vector<float>& scales, const DeviceMatrix& m, int32_t r) {
-    return f.largest == 0 ? 1.0 : double{scales[int64_t{e} * m.padded_n() + r]};
-  };
+  const float row_scale = quantize_row(f, row, q);
+  std::vector<double> exact_h(s.intermediate);
   for (int32_t c = 0; c < s.intermediate; ++c) {
     double v[2];
     for (int side = 0; side < 2; ++side) {
-      const int32_t r = gate_up_row(c, side);
-      v[side] = scale * channel_scale(moe.up_scales, moe.up, r) * dot(f, moe.up, 1, e, r, q);
+      v[side] = dot(moe, moe.up, moe.up_scales, 1, e, gate_up_row(c, side), q, row_scale);
     }
-    h[c] = bf16_round(static_cast<float>(v[0] / (1 + std::exp(-v[0])) * v[1]));
+    exact_h[c] = v[0] / (1 + std::exp(-v[0])) * v[1];
+    h[c] = bf16_round(static_cast<float>(exact_h[c]));
   }
   const float h_scale = quantize_row(f, h, hq);
-  for (int32_t c = 0; c < s.hidden; ++c) {
-    const int32_t r = plain_row(c);
-    out[c] = double{weight} * h_scale * channel_scale(moe.down_scales, moe.down, r) *
-             dot(f, moe.down, 2, e, r, hq);
-  }
-  return out;
+  for (int32_t c = 0; c < s.hidden; ++c)
+    out[c] = double{weight} * dot(moe, moe.down, moe.down_scales, 2, e, plain_row(c), hq, h_scale);
+  double norm = 0;
+  for (const double v : out) norm += v * v;
+  result.undecided = undecided_share(f, exact_h, h_scale) * norm;
+  return result;
 }
 
 struct Runner {
@@ -149,6 +199,8 @@ struct Runner {
   Runner(const RandomMoe& m, const DeviceMoeShape& s, int32_t num_sms)
       : moe(m), shape(s), sms(num_sms) {
     shape.value_bytes = m.format.value_bytes;
+    shape.step_scales = m.format.step_scales;
+    shape.int4 = m.format.weights == Weights::kInt4;
     const size_t bytes = static_cast<size_t>(moe_workspace_bytes(shape, sms));
     workspace = must(platform::DeviceArray<std::byte>::allocate(bytes));
     cudaMemset(workspace.data(), 0xee, bytes);  // garbage, NaN as float
@@ -173,6 +225,7 @@ struct Runner {
 // tokens was.
 struct Error {
   double worst = 0, median = 0;
+  double beyond = 0;  // the worst after taking off what undecided roundings may have moved
 };
 
 Error error_of(const RandomMoe& moe, const DeviceMoeShape& s, const MoeInputs& in, int32_t tokens,
@@ -180,7 +233,7 @@ Error error_of(const RandomMoe& moe, const DeviceMoeShape& s, const MoeInputs& i
                const std::vector<float>& bias, int samples) {
   const size_t used = static_cast<size_t>(tokens) * s.hidden;
   for (size_t i = 0; i < out.size(); ++i)
-    if ((out[i] == 0xffff) != (i >= used)) return {INFINITY, INFINITY};
+    if ((out[i] == 0xffff) != (i >= used)) return {INFINITY, INFINITY, INFINITY};
   std::vector<int32_t> picked;
   for (int i = 0; i < std::min(samples, tokens); ++i)
     picked.push_back(static_cast<int32_t>(int64_t{i} * (tokens - 1) /
@@ -191,7 +244,7 @@ Error error_of(const RandomMoe& moe, const DeviceMoeShape& s, const MoeInputs& i
                            : reference_route(s, in.logits.data() + int64_t{t} * s.experts,
                                              bias.empty() ? nullptr : bias.data()));
   const size_t slots = static_cast<size_t>(s.top_k);
-  std::vector<std::vector<double>> parts(picked.size() * slots);
+  std::vector<ExpertOut> parts(picked.size() * slots);
   std::atomic<size_t> next = 0;
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i)
@@ -203,11 +256,13 @@ Error error_of(const RandomMoe& moe, const DeviceMoeShape& s, const MoeInputs& i
     });
   for (auto& t : threads) t.join();
   std::vector<double> error;
+  double beyond = 0;
   for (size_t i = 0; i < picked.size(); ++i) {
-    double diff = 0, norm = 0;
+    double diff = 0, norm = 0, undecided = 0;
+    for (size_t j = 0; j < slots; ++j) undecided += parts[i * slots + j].undecided;
     for (int32_t k = 0; k < s.hidden; ++k) {
       double ref = 0;
-      for (size_t j = 0; j < slots; ++j) ref += parts[i * slots + j][k];
+      for (size_t j = 0; j < slots; ++j) ref += parts[i * slots + j].out[k];
       const uint32_t bits = uint32_t{out[static_cast<size_t>(picked[i]) * s.hidden + k]} << 16;
       float v;
       std::memcpy(&v, &bits, 4);
@@ -216,20 +271,20 @@ Error error_of(const RandomMoe& moe, const DeviceMoeShape& s, const MoeInputs& i
       norm += ref * ref;
     }
     error.push_back(norm > 0 ? std::sqrt(diff / norm) : std::sqrt(diff));
+    // A quarter more: the columns of down that such values meet differ in their norms.
+    const double decided = std::max(0.0, diff - 1.25 * undecided);
+    beyond = std::max(beyond, std::sqrt(norm > 0 ? decided / norm : decided));
   }
   if (error.empty()) return {};
   std::sort(error.begin(), error.end());
-  return {error.back(), error[error.size() / 2]};
+  return {error.back(), error[error.size() / 2], beyond};
 }
 
-// e4m3 keeps three bits: where a kernel's h differs from the reference's in the last bit of its
-// largest value, every value of that row is rounded anew. So some tokens are off by the scheme's
-// own rounding; most are not.
 void expect_close(const Format& f, const Error& e, const std::string& what) {
   const bool fp8 = f.weights == Weights::kFp8;
-  const double worst = fp8 ? 4e-2 : 5e-3, median = fp8 ? 2.5e-2 : 5e-3;
-  expect(e.worst < worst && e.median < median,
-         what + ": error " + std::to_string(e.worst) + ", median " + std::to_string(e.median));
+  expect(fp8 ? e.beyond < 1e-2 && e.worst < 6e-2 : e.worst < 5e-3,
+         what + ": error " + std::to_string(e.worst) + ", median " + std::to_string(e.median) +
+             ", beyond undecided roundings " + std::to_string(e.beyond));
 }
 
 std::string name_of(const Format& f, const DeviceMoeShape& s, int32_t tokens) {
@@ -259,8 +314,8 @@ void test_batches(const Format& f, DeviceMoeShape s, const std::vector<int32_t>&
     }
     const auto out = runner.run(in, in.args(runner.workspace.data()));
     const Error error = error_of(moe, s, in, tokens, out, nullptr, {}, samples);
-    std::printf("  %-44s error %.2e, median %.2e\n", name_of(f, s, tokens).c_str(), error.worst,
-                error.median);
+    std::printf("  %-48s error %.2e, median %.2e, beyond undecided roundings %.2e\n",
+                name_of(f, s, tokens).c_str(), error.worst, error.median, error.beyond);
     expect_close(f, error, name_of(f, s, tokens));
     expect(out == runner.run(in, in.args(runner.workspace.data())),
            name_of(f, s, tokens) + ": two runs differ");
@@ -468,7 +523,8 @@ int main(int argc, char** argv) {
   const int32_t sms = device->num_sms;
   test_packing();
   const DeviceMoeShape tiny = make_shape(6, 2, 264, 200), odd = make_shape(20, 3, 520, 328);
-  for (const Format& f : {Format::int8(), Format::fp8(), Format::bf16()}) {
+  for (const Format& f :
+       {Format::int8(), Format::fp8(), Format::fp8_block(), Format::bf16(), Format::int4()}) {
     if (only && only != std::string(f.name)) continue;
     if (small) {
       test_batches(f, tiny, {0, 1, 9, 200}, sms, 9);

@@ -29,7 +29,7 @@ inline void must(const Status& s) {
   std::exit(1);
 }
 
-enum class Weights { kInt8, kFp8, kBf16 };
+enum class Weights { kInt8, kFp8, kBf16, kInt4 };
 
 // One format under test: its name, its kernel, and its host arithmetic.
 struct Format {
@@ -40,6 +40,7 @@ struct Format {
   bool exact_sums;  // any order of a sum gives the same bits
   float deviation;  // of a weight before its scale
   float largest;    // of an activation, 0: no scales
+  bool step_scales = false;
 
   static Format int8() {
     return {Weights::kInt8, "int8", 1, &moe_layer_kernels_int8()[0], true, 74.0f, 127.0f};
@@ -47,8 +48,23 @@ struct Format {
   static Format fp8() {
     return {Weights::kFp8, "fp8", 1, &moe_layer_kernels_fp8()[0], false, 1.73f, 448.0f};
   }
+  static Format fp8_block() {
+    return {Weights::kFp8, "fp8_block", 1,      &moe_layer_kernels_fp8_block()[0],
+            false,         1.73f,       448.0f, true};
+  }
   static Format bf16() {
     return {Weights::kBf16, "bf16", 2, &moe_layer_kernels_bf16()[0], false, 0.009f, 0.0f};
+  }
+  static Format int4() {
+    return {Weights::kInt4, "int4", 2, &moe_layer_kernels_int4()[0], false, 0.013f, 0.0f};
+  }
+  int64_t matrix_bytes(const DeviceMatrix& m) const {
+    return weights == Weights::kInt4 ? m.int4_bytes() : m.bytes();
+  }
+  // Bytes that three matrices of `values` each take, packed.
+  double bytes_of(double values) const {
+    return weights == Weights::kInt4 ? values * kInt4BlockStepBytes / (kBlockRows * kInt4StepValues)
+                                     : values * value_bytes;
   }
 };
 
@@ -58,6 +74,9 @@ __host__ __device__ inline uint32_t weight_word(Weights weights, uint32_t seed, 
   z = (z ^ z >> 32) * 0xd6e8feb86659fd93u;
   const uint32_t bits = static_cast<uint32_t>(z >> 32);
   if (weights == Weights::kInt8) return bits;
+  if (weights == Weights::kInt4)  // codes, or scales of 1/512 to 1/256
+    return word * 4 % kInt4BlockStepBytes < kInt4CodeBytes ? bits
+                                                           : (bits & 0x007f007fu) | 0x3b003b00u;
   if (weights == Weights::kFp8)  // exponents of 1/4 to 2: finite, and small ones count
     return (bits & 0x87878787u) | (((bits >> 3 & 0x03030303u) + 0x05050505u) << 3);
   uint32_t packed = 0;  // int8 / 8192: exact in bfloat16
@@ -91,7 +110,15 @@ __global__ void fill_weights(uint32_t* to, uint64_t words, Weights weights, uint
   for (uint64_t i = uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words;
        i += uint64_t{gridDim.x} * blockDim.x) {
     uint32_t word = weight_word(weights, seed, i);
-    if (columns != 0) {
+    if (columns != 0 && weights == Weights::kInt4) {
+      const uint64_t at = i * 4 % static_cast<uint64_t>(m.int4_bytes());
+      const int32_t block = static_cast<int32_t>(at / kInt4BlockStepBytes / m.k_steps()),
+                    in = static_cast<int32_t>(at % kInt4BlockStepBytes), tile = in / 2048,
+                    thread = in % 2048 / 16;
+      const int32_t column =
+          128 * block + tile / 2 * 64 + thread / 32 * 16 + thread % 32 / 4 * 2 + tile % 2;
+      if (in < kInt4CodeBytes && column >= columns) word = 0x88888888u;
+    } else if (columns != 0) {
       const uint64_t at = i * 4 % static_cast<uint64_t>(m.bytes());
       const int32_t block = static_cast<int32_t>(at / kBlockStepBytes / m.k_steps()),
                     row = static_cast<int32_t>(at % kBlockStepBytes / kStepBytes);
@@ -123,24 +150,33 @@ struct RandomMoe {
   DeviceMoeWeights weights() const {
     return {up_data.data(), up_scale_data.data(), down_data.data(), down_scale_data.data()};
   }
-  // Bytes that a pass over one expert reads.
-  double expert_bytes() const {
-    return 3.0 * shape.hidden * shape.intermediate * format.value_bytes;
+  int64_t scales_of_expert(const DeviceMatrix& m) const {
+    return format.step_scales ? m.step_scales() : m.padded_n();
   }
+  // Bytes that a pass over one expert reads.
+  double expert_bytes() const { return format.bytes_of(3.0 * shape.hidden * shape.intermediate); }
 
  private:
   void fill(const DeviceMatrix& m, uint32_t seed, platform::DeviceArray<std::byte>& data,
             std::vector<float>& scales, platform::DeviceArray<float>& scale_data,
             std::mt19937& rng) {
-    data = must(
-        platform::DeviceArray<std::byte>::allocate(static_cast<size_t>(m.bytes()) * shape.experts));
+    data = must(platform::DeviceArray<std::byte>::allocate(
+        static_cast<size_t>(format.matrix_bytes(m)) * shape.experts));
     fill_weights<<<1024, 256>>>(reinterpret_cast<uint32_t*>(data.data()), data.bytes() / 4,
                                 format.weights, seed, m, seed == 1 ? shape.intermediate : 0);
     std::uniform_real_distribution<float> scale(0.5f, 1.5f);
-    scales.resize(static_cast<size_t>(m.padded_n()) * shape.experts);
+    scales.resize(static_cast<size_t>(scales_of_expert(m)) * shape.experts);
     // about unit variance after a product with a unit row
     for (float& v : scales)
       v = scale(rng) / (format.deviation * std::sqrt(static_cast<float>(m.k)));
+    if (format.step_scales) {  // [block][step][w][h]: two different ones a step
+      for (size_t i = 0; i < scales.size(); i += kStepScales) {
+        float* of = scales.data() + i;
+        const bool up = seed == 1;
+        of[3] = up ? of[1] : of[2];
+        (up ? of[2] : of[1]) = of[0];
+      }
+    }
     scale_data = must(platform::DeviceArray<float>::allocate(scales.size()));
     must(scale_data.upload(scales.data(), scales.size(), nullptr));
     must(platform::cuda_status(cudaDeviceSynchronize(), "filling weights"));

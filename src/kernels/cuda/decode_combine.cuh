@@ -46,7 +46,7 @@ __device__ void Decode<F, N, kResident>::sum_slots(const DecodeSchedule& line, c
                                                    int slot, float* y) {
   SlotParts parts[kSlotsAtOnce];
   uint4 v[kSlotsAtOnce * kPartsAtOnce];
-  ChannelScales scales[kSlotsAtOnce];
+  ChannelScales<F> scales[kSlotsAtOnce];
 #pragma unroll
   for (int i = 0; i < kSlotsAtOnce; ++i) {
     parts[i] = slot_parts(line, t, slot + 4 * i);
@@ -54,7 +54,7 @@ __device__ void Decode<F, N, kResident>::sum_slots(const DecodeSchedule& line, c
     for (int k = 0; k < kPartsAtOnce; ++k)
       v[i * kPartsAtOnce + k] =
           k < parts[i].count ? load_now(parts[i].first + k * kPart) : make_uint4(0, 0, 0, 0);
-    if (F::kScaled && parts[i].group >= 0)
+    if (F::kScaled && !F::kStepScales && parts[i].group >= 0)
       scales[i].load(p.weight_scales[kDown] +
                      (int64_t{s.map.expert[parts[i].group]} * p.blocks[kDown] + t.block) *
                          kBlockRows +

@@ -50,7 +50,7 @@ __device__ void Decode<F, N, kResident>::quantise_step(const DecodeItem& item, i
   constexpr int kAtOnce = N >= 32 ? 4 : 2;
   const int lane = threadIdx.x % 32, rows = num_rows(item), first = first_row(item);
   const float* absmax = p.w.h_absmax + first;
-  uint8_t* to = ring + stage * kStage + kBlockStepBytes;
+  uint8_t* to = ring + stage * kStage + kRowsAt<F>;
   for (int base = 0; base < rows * 8; base += 32 * kAtOnce) {
     uint4 v[kAtOnce][F::kLoads];
     float most[kAtOnce];
@@ -165,7 +165,7 @@ __device__ void Decode<F, N, kResident>::put_resident_rows(const DecodeItem& ite
   using R = ResidentRows<F>;
   const int lane = threadIdx.x % 32, in_step = lane % R::kPerStep;
   ptx::mbarrier_wait(&s.empty[stage], phase ^ 1);
-  uint8_t* to = ring + stage * kStage + kBlockStepBytes;
+  uint8_t* to = ring + stage * kStage + kRowsAt<F>;
 #pragma unroll
   for (int m = 0; m < R::kMine; ++m) {
     if (mine.token[m] < 0) continue;
@@ -211,6 +211,63 @@ __device__ void Decode<F, N, kResident>::quantise_resident_h(int quantise_warp) 
     } else {
       for (int step = item.step; step < item.step_end; ++step) {
         put_resident_rows(item, step, stage, phase, mine, false, mine.held[0]);
+        advance(stage, phase, p.stages);
+      }
+    }
+  }
+}
+
+// Rows that need no scale: a step's words are waited for when they are needed, some steps at once.
+// A token's step is kLanes lanes' eights.
+template <class F, int N, bool kResident>
+__device__ void Decode<F, N, kResident>::stream_resident_h(int quantise_warp) {
+  constexpr int kLanes = kStepBytes / F::kValueBytes / 8, kTokens = 32 / kLanes,
+                kPasses = ceil_div(ceil_div(8, kQuantiseWarps), kTokens), kSteps = 4;
+  const int lane = threadIdx.x % 32, in_step = lane % kLanes;
+  auto [stage, items, phase] = first_of_down();
+  DecodeSchedule line = schedule(kDown);
+  DecodeItem item;
+  bool up_over = false;
+  for (; line.next(item); ++items) {
+    int token[kPasses];  // of this lane: every third of the group's; -1: none
+    const uint4* row[kPasses];
+#pragma unroll
+    for (int i = 0; i < kPasses; ++i) {
+      uint32_t left = tokens_of(item);
+      const int before =
+          kQuantiseWarps * (kTokens * i + lane / kLanes) + (quantise_warp + items) % kQuantiseWarps;
+      for (int j = 0; j < before; ++j) left &= left - 1;
+      token[i] = __ffs(static_cast<int>(left)) - 1;
+      row[i] = reinterpret_cast<const uint4*>(h() + int64_t{first_row(item) + max(0, token[i])} *
+                                                        p.h_stride) +
+               in_step;
+    }
+    for (int first = item.step; first < item.step_end; first += kSteps) {
+      uint4 v[kSteps * kPasses];
+      auto from = [&](int i) { return row[i % kPasses] + (first + i / kPasses) * kLanes; };
+#pragma unroll
+      for (int i = 0; i < kSteps * kPasses; ++i)
+        v[i] = token[i % kPasses] >= 0 && first + i / kPasses < item.step_end
+                   ? load_now(from(i))
+                   : make_uint4(0, 0, 0, 0);
+      until_written(v, kSteps * kPasses, from);
+      __syncwarp();
+      if (!up_over) ptx::mbarrier_wait(&s.up_over, 0);  // before it, stages are rounds behind
+      up_over = true;
+#pragma unroll
+      for (int k = 0; k < kSteps; ++k) {
+        if (first + k >= item.step_end) break;
+        ptx::mbarrier_wait(&s.empty[stage], phase ^ 1);
+        uint8_t* to = ring + stage * kStage + kRowsAt<F>;
+#pragma unroll
+        for (int i = 0; i < kPasses; ++i) {
+          if (token[i] < 0) continue;
+          *reinterpret_cast<uint4*>(to + swizzled_offset(token[i], in_step * 16)) =
+              F::eight(v[k * kPasses + i], 1.0f);
+        }
+        ptx::fence_shared_writes();
+        __syncwarp();
+        if (lane == 0) ptx::mbarrier_arrive(&s.h_ready[stage]);
         advance(stage, phase, p.stages);
       }
     }

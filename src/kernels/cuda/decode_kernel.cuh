@@ -23,7 +23,7 @@ __device__ void Decode<F, N, kResident>::produce() {
     for (; line.next(item); ++items) {
       const int64_t matrix_block = int64_t{expert(item)} * blocks + item.block;
       const std::byte* weights =
-          p.weights[product] + (matrix_block * k_steps + item.step) * kBlockStepBytes;
+          p.weights[product] + (matrix_block * k_steps + item.step) * F::kBlockStep;
       const bool load_rows = product == kUp && !kResident;
       const int buffer = items % 2;
       uint32_t rows_bytes = 0, step_stride = 0;
@@ -36,29 +36,34 @@ __device__ void Decode<F, N, kResident>::produce() {
                int64_t{item.tile} * N * kStepBytes + int64_t{item.step} * step_stride;
       }
       for (int step = item.step; step < item.step_end; ++step) {
-        if (asked++ >= min(kInFlight, p.stages)) {
+        if (asked++ >= min(kInFlight<F>, p.stages)) {
           ptx::mbarrier_wait(&s.landed[oldest], oldest_phase);
           advance(oldest, oldest_phase, p.stages);
         }
         ptx::mbarrier_wait(&s.empty[stage], phase ^ 1);
         uint8_t* to = ring + stage * kStage;
         const bool scales = F::kScaled && step == item.step;
+        const uint32_t weight_scales =
+            F::kStepScales ? 4 * kStepScales * static_cast<uint32_t>(item.step_end - item.step)
+                           : 4 * kBlockRows;
         const uint32_t row_scales = scales && load_rows ? rows_bytes / kStepBytes * 4 : 0;
         if (scales) ptx::mbarrier_wait(&s.scales_empty[buffer], (items / 2 & 1) ^ 1);
-        ptx::mbarrier_arrive_expect(&s.landed[stage],
-                                    kBlockStepBytes + (load_rows ? rows_bytes : 0) +
-                                        (scales ? 4 * kBlockRows : 0) + row_scales);
-        ptx::bulk_load_once(to, weights, kBlockStepBytes, &s.landed[stage]);
+        ptx::mbarrier_arrive_expect(&s.landed[stage], F::kBlockStep + (load_rows ? rows_bytes : 0) +
+                                                          (scales ? weight_scales : 0) +
+                                                          row_scales);
+        ptx::bulk_load_once(to, weights, F::kBlockStep, &s.landed[stage]);
         if (scales) {
           ptx::bulk_load(s.weight_scales[buffer],
-                         p.weight_scales[product] + matrix_block * kBlockRows, 4 * kBlockRows,
-                         &s.landed[stage]);
+                         p.weight_scales[product] +
+                             (F::kStepScales ? (matrix_block * k_steps + step) * kStepScales
+                                             : matrix_block * kBlockRows),
+                         weight_scales, &s.landed[stage]);
           if (load_rows)
             ptx::bulk_load(s.row_scales[buffer], p.w.x_scale + first_row(item), row_scales,
                            &s.landed[stage]);
         }
-        if (load_rows) ptx::bulk_load(to + kBlockStepBytes, rows, rows_bytes, &s.landed[stage]);
-        weights += kBlockStepBytes;
+        if (load_rows) ptx::bulk_load(to + kRowsAt<F>, rows, rows_bytes, &s.landed[stage]);
+        weights += F::kBlockStep;
         rows += step_stride;
         advance(stage, phase, p.stages);
       }
@@ -66,13 +71,98 @@ __device__ void Decode<F, N, kResident>::produce() {
   }
 }
 
+// One step of an item into its sums, and the stage whose operands have been read by then freed.
 template <class F, int N, bool kResident>
-__device__ void Decode<F, N, kResident>::multiply(int product, int math_thread, int& stage,
-                                                  uint32_t& phase, int& items) {
+__device__ __forceinline__ void Decode<F, N, kResident>::multiply_item_step(
+    int product, const Fragment& f, const DecodeItem& item, int step, int stage, int buffer,
+    int& previous, Sum (&sum)[2][N / 2]) {
+  const bool first = step == item.step;
+  const uint8_t* base = ring + stage * kStage;
+  const bool own_rows = kResident && product == kUp;
+  const uint64_t a0 = ptx::swizzled_descriptor(base + (2 * f.w) * kTileRows * kStepBytes),
+                 a1 = ptx::swizzled_descriptor(base + (2 * f.w + 1) * kTileRows * kStepBytes),
+                 b = ptx::swizzled_descriptor(own_rows ? x_rows + step * (8 * kStepBytes)
+                                                       : base + kRowsAt<F>);
+  if constexpr (kFreshSums) {
+    Sum part[2][N / 2];
+    multiply_step<F, N>(part, a0, a1, b, true);
+    ptx::wgmma_wait<0>();
+    ptx::wgmma_ready(part[0]);
+    ptx::wgmma_ready(part[1]);
+    float channels[2] = {1, 1};
+    if constexpr (F::kStepScales) {
+      const float* of = s.weight_scales[buffer] + (step - item.step) * kStepScales + 2 * f.w;
+      channels[0] = of[0], channels[1] = of[1];
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (first) {
+#pragma unroll
+        for (float& v : sum[i]) v = 0;
+      }
+      promote<F, N>(sum[i], part[i], 0, channels);
+    }
+    release(stage, f.thread);
+  } else {
+    multiply_step<F, N>(sum, a0, a1, b, first);
+    ptx::wgmma_wait<1>();  // the stage before this one has been read
+    if (previous >= 0) release(previous, f.thread);
+    previous = stage;
+  }
+}
+
+// An item's steps with weights of 4 bits, kSteps at once, so that the products are waited for once.
+template <class F, int N, bool kResident>
+template <int kSteps>
+__device__ __forceinline__ void Decode<F, N, kResident>::multiply_int4_steps(
+    int product, const Fragment& f, int step, bool first, Ring& at, Sum (&sum)[2][N / 2]) {
+  uint32_t a[kSteps][2][4][4];
+  Sum part[2][N / 2];
+  uint64_t b[kSteps];
+  int stages[kSteps];
+#pragma unroll
+  for (int i = 0; i < kSteps; ++i) {
+    wait_for_stage(product, at);
+    const uint8_t* base = ring + at.stage * kStage;
+    unpack_int4(a[i], base, f);
+    b[i] = ptx::swizzled_descriptor(
+        kResident && product == kUp ? x_rows + (step + i) * (8 * kStepBytes) : base + kRowsAt<F>);
+    stages[i] = at.stage;
+    advance(at.stage, at.phase, p.stages);
+  }
+  ptx::wgmma_fence();
+#pragma unroll
+  for (int i = 0; i < kSteps; ++i) multiply_int4_step<N>(part, a[i], b[i], i == 0);
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    ptx::wgmma_ready(part[i]);
+    if (first) {
+#pragma unroll
+      for (float& v : sum[i]) v = 0;
+    }
+    promote<F, N>(sum[i], part[i], 0, {1, 1});
+  }
+#pragma unroll
+  for (int i = 0; i < kSteps; ++i) release(stages[i], f.thread);
+}
+
+template <class F, int N, bool kResident>
+__device__ __forceinline__ void Decode<F, N, kResident>::wait_for_stage(int product, Ring& at) {
+  ptx::mbarrier_wait(&s.landed[at.stage], at.phase);
+  if (product == kDown) {
+    ptx::mbarrier_wait(&s.h_ready[at.stage], at.h_phases >> at.stage & 1);
+    at.h_phases ^= 1u << at.stage;
+  }
+}
+
+template <class F, int N, bool kResident>
+__device__ void Decode<F, N, kResident>::multiply(int product, int math_thread, Ring& at,
+                                                  int& items) {
   const Fragment f(math_thread);
   DecodeSchedule line = schedule(product);
   DecodeItem item;
-  uint32_t h_phases = 0;  // of every stage
   auto up_is_over = [&] {
     if (product == kUp && line.steps() == 0 && f.thread % 128 == 0)
       ptx::mbarrier_arrive(&s.up_over);
@@ -82,25 +172,23 @@ __device__ void Decode<F, N, kResident>::multiply(int product, int math_thread, 
     Sum sum[2][N / 2];
     const int buffer = items % 2;
     int previous = -1;
-    for (int step = item.step; step < item.step_end; ++step) {
-      ptx::mbarrier_wait(&s.landed[stage], phase);
-      if (product == kDown) {
-        ptx::mbarrier_wait(&s.h_ready[stage], h_phases >> stage & 1);
-        h_phases ^= 1u << stage;
+    if constexpr (F::kInt4) {
+      int step = item.step;
+      for (; N <= 32 && step + 1 < item.step_end; step += 2)
+        multiply_int4_steps<2>(product, f, step, step == item.step, at, sum);
+      for (; step < item.step_end; ++step)
+        multiply_int4_steps<1>(product, f, step, step == item.step, at, sum);
+    } else {
+      for (int step = item.step; step < item.step_end; ++step) {
+        wait_for_stage(product, at);
+        multiply_item_step(product, f, item, step, at.stage, buffer, previous, sum);
+        advance(at.stage, at.phase, p.stages);
       }
-      const uint8_t* base = ring + stage * kStage;
-      const uint8_t* rows =
-          kResident && product == kUp ? x_rows + step * (8 * kStepBytes) : base + kBlockStepBytes;
-      multiply_step<F, N>(sum, ptx::swizzled_descriptor(base + (2 * f.w) * kTileRows * kStepBytes),
-                          ptx::swizzled_descriptor(base + (2 * f.w + 1) * kTileRows * kStepBytes),
-                          ptx::swizzled_descriptor(rows), step == item.step);
-      ptx::wgmma_wait<1>();  // the stage before this one has been read
-      if (previous >= 0 && f.thread % 128 == 0) ptx::mbarrier_arrive(&s.empty[previous]);
-      previous = stage;
-      advance(stage, phase, p.stages);
     }
-    ptx::wgmma_wait<0>();
-    if (f.thread % 128 == 0) ptx::mbarrier_arrive(&s.empty[previous]);
+    if constexpr (!kFreshSums) {
+      ptx::wgmma_wait<0>();
+      release(previous, f.thread);
+    }
     up_is_over();
     const int rows = num_rows(item);
     if (kResident && product == kDown) {
@@ -108,6 +196,7 @@ __device__ void Decode<F, N, kResident>::multiply(int product, int math_thread, 
       if (kBlockRows * item.block + f.down_column() < (p.hidden + 31) / 32 * 32)
         store_part(p.w.parts[kDown] + (int64_t{item.unit} + blockIdx.x) * (kBlockRows * N), item, f,
                    rows, sum);
+      if (F::kStepScales) ptx::named_barrier(4 + f.w, 128);  // this warpgroup has read its scales
       if (F::kScaled && f.thread % 128 == 0) ptx::mbarrier_arrive(&s.scales_empty[buffer]);
       continue;
     }
@@ -128,7 +217,7 @@ template <class F, int N, bool kResident>
 __global__ void __launch_bounds__(kDecodeThreads, 1)
     decode_kernel(const __grid_constant__ DecodeParams p) {
   extern __shared__ uint8_t dynamic[];
-  __shared__ DecodeShared<N, kResident> s;
+  __shared__ DecodeShared<F, N, kResident> s;
   uint8_t* aligned = dynamic + (1024 - ptx::shared_address(dynamic) % 1024) % 1024;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   Decode<F, N, kResident> work{p, s, aligned, aligned};
@@ -136,7 +225,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 1)
     for (int i = 0; i < p.stages; ++i) {
       ptx::mbarrier_init(&s.landed[i], 1);
       ptx::mbarrier_init(&s.h_ready[i], work.kQuantiseArrivals);
-      ptx::mbarrier_init(&s.empty[i], 2);  // two warpgroups
+      ptx::mbarrier_init(&s.empty[i], work.kReleases);
     }
     for (auto& b : s.scales_empty) ptx::mbarrier_init(&b, 2);
     ptx::mbarrier_init(&s.up_over, 2);
@@ -166,16 +255,19 @@ __global__ void __launch_bounds__(kDecodeThreads, 1)
   } else if (warp < 4) {
     if constexpr (kResident) {
       work.clear_other_set(thread - 32);
-      work.quantise_resident_h(warp - 1);
+      if constexpr (F::kScaled)
+        work.quantise_resident_h(warp - 1);
+      else
+        work.stream_resident_h(warp - 1);
     } else {
       work.quantise_h(warp - 1);
     }
   } else {
     if constexpr (kResident) work.clear_out_unless_hit(thread - 128);
-    int stage = 0, items = 0;
-    uint32_t phase = 0;
-    work.multiply(kUp, thread - 128, stage, phase, items);
-    work.multiply(kDown, thread - 128, stage, phase, items);
+    Ring at;
+    int items = 0;
+    work.multiply(kUp, thread - 128, at, items);
+    work.multiply(kDown, thread - 128, at, items);
     if constexpr (kResident) {
       ptx::named_barrier(kMathBarrier, kMathThreads);  // the ring is free
       work.combine(thread - 128,
@@ -188,7 +280,7 @@ template <class F, int N, bool kResident>
 Status set_limit() {
   return cuda_status(
       cudaFuncSetAttribute(decode_kernel<F, N, kResident>,
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, kDecodeSharedBytes + 1024),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, kOperandBytes<F> + 1024),
       "shared memory of the decode kernel");
 }
 template <class F>
@@ -203,11 +295,11 @@ Status set_limits() {
 template <class F, int N, bool kResident>
 Status launch(DecodeParams p, int32_t num_sms, cudaStream_t stream) {
   const int32_t x_bytes = kResident ? p.k_steps[kUp] * 8 * kStepBytes : 0;
-  p.stages = std::min(kMostStages, (kDecodeSharedBytes - x_bytes) / kStageBytes<N>);
+  p.stages = std::min(kMostStages<F>, (kOperandBytes<F> - x_bytes) / kStageBytes<F, N>);
   return launch_dependent("decode", decode_kernel<F, N, kResident>,
                           {.grid = num_sms,
                            .block = kDecodeThreads,
-                           .shared_bytes = x_bytes + p.stages * kStageBytes<N> + 1024,
+                           .shared_bytes = x_bytes + p.stages * kStageBytes<F, N> + 1024,
                            .cooperative = true},
                           stream, p);
 }

@@ -9,10 +9,12 @@
 namespace moestro::kernels::cuda {
 
 constexpr int kDecodeThreads = 384, kMathThreads = 256, kQuantiseWarps = 3;
-constexpr int kMostStages = 6;
+template <class F>
+constexpr int kMostStages = F::kInt4 ? 16 : 6;
 // Stages requested and not yet landed: enough to fill the memory's queue, few enough that all SMs
 // get equal shares of a short stream and that other loads do not wait behind it.
-constexpr int kInFlight = 2;
+template <class F>
+constexpr int kInFlight = F::kInt4 ? 8 : 2;
 constexpr int kMathBarrier = 1, kRouteBarrier = 2, kRoutedBarrier = 3;
 
 struct DecodeParams {
@@ -46,18 +48,24 @@ struct Grouped {
   int32_t tile_start[kMaxDeviceExperts + 1], start[kMaxDeviceExperts + 1], rows[kMaxDeviceExperts];
 };
 
-template <int N, bool kResident>
+template <class F, int N, bool kResident>
 struct DecodeShared {
-  alignas(16) float weight_scales[2][kBlockRows];  // of item parity
+  alignas(16) float weight_scales[2][F::kScaled ? kWeightScales<F> : 4];  // of item parity
   alignas(16) float row_scales[2][N];
-  uint64_t landed[kMostStages], empty[kMostStages], scales_empty[2];
-  uint64_t h_ready[kMostStages];  // rows of h of a stage of down
-  uint64_t up_over;               // the last stage of gate_up has been read
+  uint64_t landed[kMostStages<F>], empty[kMostStages<F>], scales_empty[2];
+  uint64_t h_ready[kMostStages<F>];  // rows of h of a stage of down
+  uint64_t up_over;                  // the last stage of gate_up has been read
   std::conditional_t<kResident, Resident, Grouped> map;
 };
 
-template <int N>
-constexpr int kStageBytes = kBlockStepBytes + N* kStepBytes;
+// Shared memory for operands: less where the scales need more.
+template <class F>
+constexpr int kOperandBytes = kDecodeSharedBytes - (F::kStepScales ? 2048 : 0);
+// A stage: weights, then rows, whose tiles are aligned.
+template <class F>
+constexpr int kRowsAt = (F::kBlockStep + 1023) / 1024 * 1024;
+template <class F, int N>
+constexpr int kStageBytes = kRowsAt<F> + N* kStepBytes;
 
 // One token: its slots are the groups. One warp.
 __device__ inline void list_slots(const DecodeParams& p, Resident& m, int32_t id, int32_t tokens) {

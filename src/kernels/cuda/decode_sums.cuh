@@ -67,7 +67,7 @@ template <class F, int N, bool kResident>
 __device__ void Decode<F, N, kResident>::finish_up(const DecodeItem& item, const Fragment& f,
                                                    int rows, int buffer,
                                                    const Sum (&sum)[2][N / 2]) {
-  ChannelScales channel{};
+  ChannelScales<F> channel{};
   if (F::kScaled) channel.load(s.weight_scales[buffer] + f.first_packed_row());
   const int64_t first = first_row(item);
 #pragma unroll
@@ -107,7 +107,7 @@ template <class F, int N, bool kResident>
 __device__ void Decode<F, N, kResident>::finish_down(const DecodeItem& item, const Fragment& f,
                                                      int rows, int buffer,
                                                      const Sum (&sum)[2][N / 2]) {
-  ChannelScales channel{};
+  ChannelScales<F> channel{};
   if (F::kScaled) channel.load(s.weight_scales[buffer] + f.first_packed_row());
   const int64_t first = first_row(item);
   const int column = kBlockRows * item.block + f.down_column();

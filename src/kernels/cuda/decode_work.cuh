@@ -6,6 +6,12 @@
 namespace moestro::kernels::cuda {
 namespace {
 
+// Where a reader of the ring is. Rows of h come in phases of their own, a bit a stage.
+struct Ring {
+  int stage = 0;
+  uint32_t phase = 0, h_phases = 0;
+};
+
 struct DownSteps;
 template <class F>
 struct ResidentRows;
@@ -15,15 +21,20 @@ struct SlotParts;
 template <class F, int N, bool kResident>
 struct Decode {
   using Sum = typename F::Sum;
-  static constexpr int kStage = kStageBytes<N>;
+  static constexpr int kStage = kStageBytes<F, N>;
   static constexpr int kPart = kBlockRows * N;  // words
+  // Sums of a step start in registers of their own and are added after: sums in float32 that run on
+  // across a loop make ptxas serialise the products (C7514, C7520).
+  static constexpr bool kFreshSums = std::is_same_v<Sum, float>;
   // Warps that write rows of h of a stage.
   static constexpr int kQuantiseArrivals = kResident ? kQuantiseWarps : 1;
 
   const DecodeParams& p;
-  DecodeShared<N, kResident>& s;
+  DecodeShared<F, N, kResident>& s;
   uint8_t* x_rows;  // resident only
   uint8_t* ring;
+  // Arrivals that free a stage: a thread a warpgroup, or a lane a warp where every thread reads it.
+  static constexpr int kReleases = F::kInt4 ? kMathThreads / 32 : 2;
 
   __device__ DecodeSchedule schedule(int product) const {
     if constexpr (kResident)
@@ -81,7 +92,16 @@ struct Decode {
   __device__ void put_resident_rows(const DecodeItem& item, int step, int stage, uint32_t phase,
                                     const ResidentRows<F>& mine, bool first_held, uint4 first);
   __device__ void quantise_resident_h(int quantise_warp);
-  __device__ void multiply(int product, int math_thread, int& stage, uint32_t& phase, int& items);
+  __device__ void stream_resident_h(int quantise_warp);
+  __device__ void release(int stage, int math_thread) const;
+  __device__ void multiply_item_step(int product, const Fragment& f, const DecodeItem& item,
+                                     int step, int stage, int buffer, int& previous,
+                                     Sum (&sum)[2][N / 2]);
+  __device__ void wait_for_stage(int product, Ring& at);
+  template <int kSteps>
+  __device__ void multiply_int4_steps(int product, const Fragment& f, int step, bool first,
+                                      Ring& at, Sum (&sum)[2][N / 2]);
+  __device__ void multiply(int product, int math_thread, Ring& at, int& items);
   // decode_sums.cuh
   __device__ void store_part(uint32_t* to, const DecodeItem& item, const Fragment& f, int rows,
                              const Sum (&sum)[2][N / 2]);
@@ -102,6 +122,13 @@ __device__ __forceinline__ void advance(int& stage, uint32_t& phase, int stages)
     stage = 0;
     phase ^= 1;
   }
+}
+
+// This warpgroup, or this warp, has read a stage.
+template <class F, int N, bool kResident>
+__device__ __forceinline__ void Decode<F, N, kResident>::release(int stage, int math_thread) const {
+  if constexpr (F::kInt4) __syncwarp();
+  if (math_thread % (kMathThreads / kReleases) == 0) ptx::mbarrier_arrive(&s.empty[stage]);
 }
 
 // The other set is set back for the launch after this one. 96 threads.

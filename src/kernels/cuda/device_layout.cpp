@@ -31,6 +31,25 @@ void place_side(const DeviceMatrix& m, int32_t intermediate, int32_t side, const
   }
 }
 
+void clear_int4(const DeviceMatrix& m, std::byte* dst) {
+  constexpr std::byte kZeros{0x88};  // two codes of value 0
+  std::memset(dst, 0, static_cast<size_t>(m.int4_bytes()));
+  for (int64_t step = 0; step < int64_t{m.blocks()} * m.k_steps(); ++step)
+    std::fill_n(dst + step * kInt4BlockStepBytes, kInt4CodeBytes, kZeros);
+}
+
+void place_int4_row(const DeviceMatrix& m, const int8_t* src, const uint16_t* scales, int32_t group,
+                    int32_t packed_row, std::byte* dst) {
+  for (int32_t k = 0; k < m.k; ++k) {
+    const Int4Place at = int4_place(m, packed_row, k);
+    uint32_t word;
+    std::memcpy(&word, dst + at.word, 4);
+    word = (word & ~(0xfu << at.bit)) | static_cast<uint32_t>(src[k] + 8) << at.bit;
+    std::memcpy(dst + at.word, &word, 4);
+    std::memcpy(dst + at.scale, scales + k / group, 2);
+  }
+}
+
 }  // namespace
 
 void pack_plain(const DeviceMatrix& m, const void* src, const float* scales, void* dst,
@@ -50,6 +69,45 @@ void pack_gate_up(const DeviceMatrix& m, int32_t intermediate, const void* gate,
   clear(m, dst, dst_scales);
   place_side(m, intermediate, 0, gate, gate_scales, dst, dst_scales);
   place_side(m, intermediate, 1, up, up_scales, dst, dst_scales);
+}
+
+void pack_plain_int4(const DeviceMatrix& m, const int8_t* src, const uint16_t* scales,
+                     int32_t group, void* dst) {
+  auto* to = static_cast<std::byte*>(dst);
+  clear_int4(m, to);
+  for (int32_t c = 0; c < m.n; ++c)
+    place_int4_row(m, src + int64_t{c} * m.k, scales + int64_t{c} * ceil_div(m.k, group), group,
+                   plain_row(c), to);
+}
+
+void pack_gate_up_int4(const DeviceMatrix& m, int32_t intermediate, const int8_t* gate,
+                       const int8_t* up, const uint16_t* gate_scales, const uint16_t* up_scales,
+                       int32_t group, void* dst) {
+  auto* to = static_cast<std::byte*>(dst);
+  clear_int4(m, to);
+  for (int32_t c = 0; c < intermediate; ++c)
+    for (int32_t side = 0; side < 2; ++side)
+      place_int4_row(m, (side == 0 ? gate : up) + int64_t{c} * m.k,
+                     (side == 0 ? gate_scales : up_scales) + int64_t{c} * ceil_div(m.k, group),
+                     group, gate_up_row(c, side), to);
+}
+
+void pack_plain_block_scales(const DeviceMatrix& m, const float* src, float* dst) {
+  const int32_t steps = m.k_steps(), rows = ceil_div(m.n, kBlockRows / 2);
+  for (int32_t b = 0; b < m.blocks(); ++b)
+    for (int32_t k = 0; k < steps; ++k)
+      for (int32_t w = 0; w < 2; ++w)
+        for (int32_t h = 0; h < 2; ++h)
+          *dst++ = 2 * b + w < rows ? src[int64_t{2 * b + w} * steps + k] : 0.0f;
+}
+
+void pack_gate_up_block_scales(const DeviceMatrix& m, int32_t intermediate, const float* gate,
+                               const float* up, float* dst) {
+  const int32_t steps = m.k_steps();
+  for (int32_t b = 0; b < ceil_div(intermediate, kBlockRows / 2); ++b)
+    for (int32_t k = 0; k < steps; ++k)
+      for (int32_t w = 0; w < 2; ++w)
+        for (const float* side : {gate, up}) *dst++ = side[int64_t{b} * steps + k];
 }
 
 }  // namespace moestro::kernels::cuda

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/moe_layer.h"
 #include "kernels/cuda/ptx/wgmma.cuh"
 
 namespace moestro::kernels::cuda {
@@ -27,6 +28,8 @@ __device__ __forceinline__ float absmax8(uint4 v) {
 
 // Activations are moved in pieces of 16 bytes of the format, from kLoads x 8 bfloat16 values, or by
 // eight values.
+// kScaled: a scale a channel and a row; kStepScales: not a channel, but 128 channels and 128 bytes
+// of k. kPromoted: the tensor cores add up to 128 values, float32 registers add those sums.
 
 // int8 weights a channel, int8 activations a token (round half to even): exact int32 sums.
 struct Int8 {
@@ -34,7 +37,10 @@ struct Int8 {
   template <int N>
   using Wgmma = ptx::WgmmaS8<N>;
   static constexpr int kValueBytes = 1, kLoads = 2;
-  static constexpr bool kScaled = true;
+  static constexpr bool kScaled = true, kStepScales = false, kPromoted = false,
+                        kPowerScales = false, kInt4 = false;
+  using Activations = Int8;
+  static constexpr int kBlockStep = kBlockStepBytes;  // bytes of weights
   static constexpr float kLargest = 127.0f;
 
   static __device__ __forceinline__ uint32_t quantize4(uint32_t a, uint32_t b, float inverse) {
@@ -55,13 +61,17 @@ struct Int8 {
   }
 };
 
-// e4m3 weights a channel, e4m3 activations a token: float32 sums.
+// e4m3 weights a channel, e4m3 activations a token: float32 sums. The tensor cores keep about 14
+// bits of a running e4m3 sum, hence the promotion.
 struct Fp8 {
   using Sum = float;
   template <int N>
   using Wgmma = ptx::WgmmaE4m3<N>;
   static constexpr int kValueBytes = 1, kLoads = 2;
-  static constexpr bool kScaled = true;
+  static constexpr bool kScaled = true, kStepScales = false, kPromoted = true, kPowerScales = true,
+                        kInt4 = false;
+  using Activations = Fp8;
+  static constexpr int kBlockStep = kBlockStepBytes;
   static constexpr float kLargest = 448.0f;
 
   static __device__ __forceinline__ uint32_t quantize4(uint32_t a, uint32_t b, float inverse) {
@@ -81,17 +91,36 @@ struct Fp8 {
   }
 };
 
+// e4m3 weights by blocks of 128 x 128, e4m3 activations a token: for a float and scales that are
+// powers of two, a scale for every 128 of its values would change nothing but the range.
+struct Fp8Block : Fp8 {
+  static constexpr bool kStepScales = true;
+};
+// Scales of weights that an item of the work needs.
+template <class F>
+constexpr int kWeightScales =
+    F::kStepScales ? kMaxDeviceWidth / kStepBytes* kStepScales : kBlockRows;
+
 // bfloat16 as it is.
 struct Bf16 {
   using Sum = float;
   template <int N>
   using Wgmma = ptx::WgmmaBf16<N>;
   static constexpr int kValueBytes = 2, kLoads = 1;
-  static constexpr bool kScaled = false;
+  static constexpr bool kScaled = false, kStepScales = false, kPromoted = false,
+                        kPowerScales = false, kInt4 = false;
+  using Activations = Bf16;
+  static constexpr int kBlockStep = kBlockStepBytes;
   static constexpr float kLargest = 1.0f;
 
   static __device__ __forceinline__ uint4 eight(uint4 v, float) { return v; }
   static __device__ __forceinline__ uint4 piece(const uint4 (&v)[kLoads], float) { return v[0]; }
+};
+
+// Weights of 4 bits that become bfloat16 in registers, from where wgmma takes them.
+struct Int4 : Bf16 {
+  static constexpr bool kInt4 = true;
+  static constexpr int kBlockStep = kInt4BlockStepBytes;
 };
 
 // Words in memory that are all ones until they are written: no sum, scale or pair of bfloat16 that
@@ -136,9 +165,14 @@ __device__ __forceinline__ void until_written(uint4 (&v)[kMost], int count, At&&
   __trap();
 }
 
+// The scale of a row. For e4m3 the next power of two: a float loses nothing
+// by it, and the last bit of the largest value no longer decides how all others are rounded.
 template <class F>
 __device__ __forceinline__ float row_scale_of(float absmax) {
-  return F::kScaled ? absmax / F::kLargest : 1.0f;
+  if constexpr (!F::kScaled) return 1.0f;
+  const float scale = absmax / F::kLargest;
+  return F::kPowerScales ? __uint_as_float((__float_as_uint(scale) + 0x007fffffu) & 0x7f800000u)
+                         : scale;
 }
 __device__ __forceinline__ float inverse_of(float scale) { return scale > 0 ? 1.0f / scale : 0.0f; }
 

@@ -24,6 +24,10 @@ struct MoeLayerKernel {
 };
 std::span<const MoeLayerKernel> moe_layer_kernels_int8();  // channel scales, rows quantised to int8
 std::span<const MoeLayerKernel> moe_layer_kernels_fp8();   // channel scales, rows quantised to e4m3
+// Scales of 128 x 128 weights, rows quantised to e4m3; the shape says step_scales.
+std::span<const MoeLayerKernel> moe_layer_kernels_fp8_block();
 std::span<const MoeLayerKernel> moe_layer_kernels_bf16();
+// Weights of 4 bits with scales of groups of 64 or 128, bfloat16 activations; the shape says int4.
+std::span<const MoeLayerKernel> moe_layer_kernels_int4();
 
 }  // namespace moestro::kernels::cuda

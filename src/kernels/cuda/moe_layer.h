@@ -11,8 +11,10 @@
 //   to bfloat16 and quantised per row like x;
 // - down is exact int32 sums * scales, rounded to bfloat16, one row a (token, expert) pair;
 // - out is the sum over the token's experts in slot order in float32, rounded to bfloat16.
-// fp8: e4m3 with absmax / 448, bf16: no scales; their sums are float32 on the tensor cores, and
-// where a sum is cut depends on the batch (two runs of one batch give the same bits).
+// fp8: e4m3 with the power of two at or above absmax / 448, sums of 128 values on the tensor cores
+// and their sum in float32; with blocks the weights' scales are those of 128 x 128 of them. bf16:
+// no scales, float32 sums on the tensor cores; int4: bfloat16 with weights round(code * scale).
+// Where a float32 sum is cut depends on the batch (two runs of one batch give the same bits).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -42,7 +44,9 @@ struct DeviceRouter {
 struct DeviceMoeShape {
   int32_t max_tokens = 0;  // of one launch; the count itself is in device memory
   int32_t experts = 0, top_k = 0, hidden = 0, intermediate = 0;
-  int32_t value_bytes = 1;  // of a weight and of an activation in a product
+  int32_t value_bytes = 1;   // of a weight and of an activation in a product
+  bool step_scales = false;  // weights have scales for blocks of 128 x 128
+  bool int4 = false;         // weights of 4 bits with a scale for 64 of them or more; value_bytes 2
   DeviceRouter router;
   int32_t row_tile = 0;  // rows of an expert that share one pass over its weights: 8, 16, 32, 64
                          // (decode kernel), 160 (prefill kernel, at most); 0: by max_tokens
@@ -50,10 +54,10 @@ struct DeviceMoeShape {
 
 // Packed as device_layout.h says, expert after expert.
 struct DeviceMoeWeights {
-  const void* gate_up = nullptr;  // [experts] matrices of gate_up_matrix(hidden, intermediate, 1)
-  const float* gate_up_scales = nullptr;  // [experts, padded_n], packed order
-  const void* down = nullptr;             // [experts] matrices {hidden, intermediate, 1}
-  const float* down_scales = nullptr;     // [experts, padded_n], packed order
+  const void* gate_up = nullptr;  // [experts] matrices of gate_up_matrix(hidden, intermediate, …)
+  const float* gate_up_scales = nullptr;  // [experts, padded_n], packed order, or step_scales()
+  const void* down = nullptr;             // [experts] matrices {hidden, intermediate, …}
+  const float* down_scales = nullptr;     // likewise
 };
 
 // Device pointers, 16-byte aligned, with room for max_tokens tokens (what lies behind the last
@@ -84,6 +88,12 @@ Status launch_moe_int8(const DeviceMoeShape& shape, int32_t num_sms,
                        CUstream_st* stream);
 Status launch_moe_fp8(const DeviceMoeShape& shape, int32_t num_sms, const DeviceMoeWeights& weights,
                       const DeviceMoeArgs& args, CUstream_st* stream);
+Status launch_moe_fp8_block(const DeviceMoeShape& shape, int32_t num_sms,
+                            const DeviceMoeWeights& weights, const DeviceMoeArgs& args,
+                            CUstream_st* stream);
+Status launch_moe_int4(const DeviceMoeShape& shape, int32_t num_sms,
+                       const DeviceMoeWeights& weights, const DeviceMoeArgs& args,
+                       CUstream_st* stream);
 Status launch_moe_bf16(const DeviceMoeShape& shape, int32_t num_sms,
                        const DeviceMoeWeights& weights, const DeviceMoeArgs& args,
                        CUstream_st* stream);

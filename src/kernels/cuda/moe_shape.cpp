@@ -24,6 +24,11 @@ Status check_moe_shape(const DeviceMoeShape& s) {
     return refuse(std::to_string(s.max_tokens) + " tokens a launch; 1 to 1048576 are supported");
   if (s.value_bytes != 1 && s.value_bytes != 2)
     return refuse(std::to_string(s.value_bytes) + " bytes a value; 1 or 2");
+  if (s.step_scales && s.value_bytes != 1)
+    return refuse("scales by blocks with " + std::to_string(s.value_bytes) +
+                  " bytes a value; only with 1");
+  if (s.int4 && (s.value_bytes != 2 || s.step_scales))
+    return refuse("4-bit weights with activations that are not bfloat16");
   const DeviceRouter& r = s.router;
   if (r.n_group < 1 || r.n_group > 32 || s.experts % r.n_group != 0 || r.topk_group < 1 ||
       r.topk_group > r.n_group)

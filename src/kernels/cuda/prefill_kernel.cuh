@@ -10,8 +10,19 @@ namespace {
 
 constexpr int kThreads = 384;  // a producer warpgroup (one thread works) and two that multiply
 constexpr int kStages = 4;
-constexpr int kStageBytes = kBlockStepBytes + kPrefillRows * kStepBytes;
-constexpr int kRingBytes = kStages * kStageBytes + 1024;  // and alignment
+// A stage: weights, then rows, whose tiles are aligned.
+template <class F>
+constexpr int kRowsAt = (F::kBlockStep + 1023) / 1024 * 1024;
+template <class F>
+constexpr int kStageBytes = kRowsAt<F> + kPrefillRows* kStepBytes;
+template <class F>
+constexpr int kRingBytes = kStages* kStageBytes<F> + 1024;  // and alignment
+
+// Rows of a tile at most: promoted sums need registers for those of a step besides.
+template <class F>
+constexpr int kTileMost = F::kPromoted ? 144 : kPrefillRows;
+template <class F>
+using TileSums = typename F::Sum[2][kTileMost<F> / 2];
 
 struct PrefillParams {
   const std::byte* weights;
@@ -22,11 +33,11 @@ struct PrefillParams {
   const int32_t* expert_rows;
   uint16_t* out;       // bfloat16 [rows, out_stride]
   std::byte* h_tiles;  // of a gate_up product whose h needs no scale: operand tiles of down instead
-  int32_t experts, blocks, k_steps, out_stride, out_columns, h_steps;
+  int32_t experts, blocks, k_steps, out_stride, out_columns, h_steps, tile_most;
 };
 
 struct PrefillShared {
-  alignas(16) float weight_scales[2][kBlockRows];  // of item parity
+  alignas(16) float weight_scales[2][kWeightScales<Fp8Block>];  // of item parity
   alignas(16) float row_scales[2][kPrefillRows];
   uint64_t full[kStages], empty[kStages], scales_empty[2];
   int32_t item_start[kMaxDeviceExperts + 1], start[kMaxDeviceExperts + 1], rows[kMaxDeviceExperts];
@@ -41,8 +52,8 @@ struct PrefillItem {
 
 struct ExpertTiles {
   int32_t tiles, width, pairs;
-  __device__ explicit ExpertTiles(int32_t rows)
-      : tiles(ceil_div(rows, kPrefillRows)),
+  __device__ ExpertTiles(int32_t rows, int32_t tile_most)
+      : tiles(ceil_div(rows, tile_most)),
         width(tiles == 0 ? 0 : (ceil_div(rows, tiles) + 15) / 16 * 16),
         pairs(tiles / 2) {}
   __device__ int32_t items(int32_t blocks) const {
@@ -61,7 +72,7 @@ __device__ inline PrefillItem locate(const PrefillParams& p, const PrefillShared
     else
       high = middle;
   }
-  const ExpertTiles x(s.rows[low]);
+  const ExpertTiles x(s.rows[low], p.tile_most);
   const int32_t local = i - s.item_start[low], paired = x.pairs * p.blocks;
   PrefillItem item{low, 0, 0, 0, local < paired};
   int32_t tile = x.tiles - 1;
@@ -86,7 +97,7 @@ __device__ void produce(const PrefillParams& p, PrefillShared& s, uint8_t* ring,
        i += static_cast<int32_t>(gridDim.x) / 2, ++turn) {
     const PrefillItem item = locate(p, s, i, static_cast<int32_t>(rank));
     const int64_t matrix_block = int64_t{item.expert} * p.blocks + item.block;
-    const std::byte* weights = p.weights + matrix_block * p.k_steps * kBlockStepBytes;
+    const std::byte* weights = p.weights + matrix_block * p.k_steps * F::kBlockStep;
     const int32_t start = s.start[item.expert];
     const uint32_t step_stride =
         static_cast<uint32_t>(s.start[item.expert + 1] - start) * kStepBytes;
@@ -95,38 +106,39 @@ __device__ void produce(const PrefillParams& p, PrefillShared& s, uint8_t* ring,
     const uint32_t groups = static_cast<uint32_t>(item.rows + 7) / 8, group_bytes = 8 * kStepBytes;
     const uint32_t my_group = rank == 0 ? 0 : (groups + 1) / 2,
                    my_groups = rank == 0 ? (groups + 1) / 2 : groups / 2;
-    constexpr uint32_t kHalf = kBlockStepBytes / 2;
+    constexpr uint32_t kHalf = F::kBlockStep / 2;
+    const uint32_t weight_scales = 4 * (F::kStepScales ? kStepScales * p.k_steps : kBlockRows);
     // An expert's last pair of tiles is the last to read its weights.
-    const bool last_use = item.first_row + 2 * kPrefillRows >= s.rows[item.expert];
+    const bool last_use = item.first_row + 2 * kTileMost<F> >= s.rows[item.expert];
     for (int step = 0; step < p.k_steps; ++step) {
       ptx::mbarrier_wait(&s.empty[stage], phase ^ 1);
       uint64_t* full = &s.full[stage];
-      uint8_t* to = ring + stage * kStageBytes;
+      uint8_t* to = ring + stage * kStageBytes<F>;
       const bool scales = F::kScaled && step == 0;
       if (scales) ptx::mbarrier_wait(&s.scales_empty[turn % 2], (turn / 2 & 1) ^ 1);
-      ptx::mbarrier_arrive_expect(full, kBlockStepBytes + groups * group_bytes +
-                                            (scales ? 4 * kBlockRows + groups * 32 : 0));
+      ptx::mbarrier_arrive_expect(
+          full, F::kBlockStep + groups * group_bytes + (scales ? weight_scales + groups * 32 : 0));
       if (item.same_weights) {
         if (last_use)
           ptx::bulk_load_once_multicast(to + rank * kHalf, weights + rank * kHalf, kHalf, full,
                                         kBoth);
         else
           ptx::bulk_load_multicast(to + rank * kHalf, weights + rank * kHalf, kHalf, full, kBoth);
-        ptx::bulk_load(to + kBlockStepBytes, rows, groups * group_bytes, full);
+        ptx::bulk_load(to + kRowsAt<F>, rows, groups * group_bytes, full);
       } else {
-        ptx::bulk_load_once(to, weights, kBlockStepBytes, full);
+        ptx::bulk_load_once(to, weights, F::kBlockStep, full);
         if (my_groups > 0)
-          ptx::bulk_load_multicast(to + kBlockStepBytes + my_group * group_bytes,
+          ptx::bulk_load_multicast(to + kRowsAt<F> + my_group * group_bytes,
                                    rows + my_group * group_bytes, my_groups * group_bytes, full,
                                    kBoth);
       }
       if (scales) {
-        ptx::bulk_load(s.weight_scales[turn % 2], p.weight_scales + matrix_block * kBlockRows,
-                       4 * kBlockRows, full);
+        ptx::bulk_load(s.weight_scales[turn % 2],
+                       p.weight_scales + matrix_block * (weight_scales / 4), weight_scales, full);
         ptx::bulk_load(s.row_scales[turn % 2], p.row_scales + start + item.first_row, groups * 32,
                        full);
       }
-      weights += kBlockStepBytes;
+      weights += F::kBlockStep;
       rows += step_stride;
       if (++stage == kStages) {
         stage = 0;
@@ -136,46 +148,111 @@ __device__ void produce(const PrefillParams& p, PrefillShared& s, uint8_t* ring,
   }
 }
 
-// This warpgroup is done with a stage, in both blocks of the cluster.
+// A stage is read by this warpgroup, or by this warp where every thread reads it; told to both
+// blocks of the cluster.
+template <class F>
+constexpr uint32_t kStageReaders = F::kInt4 ? 8 : 2;
+template <class F>
 __device__ __forceinline__ void release(uint64_t* empty, int thread) {
-  if (thread % 128 == 0) ptx::mbarrier_arrive_at(empty, 0);
-  if (thread % 128 == 32) ptx::mbarrier_arrive_at(empty, 1);
+  if constexpr (F::kInt4) {
+    __syncwarp();
+    if (thread % 32 < 2) ptx::mbarrier_arrive_at(empty, static_cast<uint32_t>(thread % 32));
+  } else {
+    if (thread % 128 == 0) ptx::mbarrier_arrive_at(empty, 0);
+    if (thread % 128 == 32) ptx::mbarrier_arrive_at(empty, 1);
+  }
+}
+
+// A step's sums of [64 weight rows] x [kWide rows of the tile from `first` on], added to `sum`
+// while the other warpgroup's products run. At most 128 rows at a time: the registers do not hold
+// more.
+template <class F, int kWide, int kRegs>
+__device__ __forceinline__ void promote_part(float (&sum)[kRegs], uint64_t a, uint64_t b, int first,
+                                             const float (&channels)[2]) {
+  float part[kWide / 2];
+  ptx::wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < 4; ++k)
+    F::template Wgmma<kWide>::run(part, a + 2 * k, b + first * (kStepBytes / 16) + 2 * k, k != 0);
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();
+  ptx::wgmma_ready(part);
+  promote<F, kWide>(sum, part, first, channels);
+}
+
+// `scales`: of a step, this warpgroup's.
+template <class F, int N>
+__device__ __forceinline__ void promote_step(TileSums<F>& sum, uint64_t a, uint64_t b,
+                                             const float* scales) {
+  float channels[2] = {1, 1};
+  if constexpr (F::kStepScales) channels[0] = scales[0], channels[1] = scales[1];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint64_t tile = a + i * (kTileRows * kStepBytes / 16);
+    if constexpr (N > 128) {
+      promote_part<F, N / 2>(sum[i], tile, b, 0, channels);
+      promote_part<F, N / 2>(sum[i], tile, b, N / 2, channels);
+    } else {
+      promote_part<F, N>(sum[i], tile, b, 0, channels);
+    }
+  }
 }
 
 template <class F, int N>
-__device__ __forceinline__ void multiply_item(typename F::Sum (&sum)[2][kPrefillRows / 2],
-                                              PrefillShared& s, const uint8_t* ring, int k_steps,
+__device__ __forceinline__ void multiply_item(TileSums<F>& sum, PrefillShared& s,
+                                              const uint8_t* ring, int k_steps, int buffer,
                                               const Fragment& f, int& stage, uint32_t& phase) {
   int previous = -1;
+  if constexpr (F::kPromoted) {
+#pragma unroll
+    for (int j = 0; j < N / 2; ++j) sum[0][j] = sum[1][j] = 0;
+  }
   for (int step = 0; step < k_steps; ++step) {
     ptx::mbarrier_wait(&s.full[stage], phase);
-    const uint8_t* base = ring + stage * kStageBytes;
-    multiply_step<F, N>(sum, ptx::swizzled_descriptor(base + (2 * f.w) * kTileRows * kStepBytes),
-                        ptx::swizzled_descriptor(base + (2 * f.w + 1) * kTileRows * kStepBytes),
-                        ptx::swizzled_descriptor(base + kBlockStepBytes), step == 0);
-    ptx::wgmma_wait<1>();  // the stage before this one has been read
-    if (previous >= 0) release(&s.empty[previous], f.thread);
-    previous = stage;
+    const uint8_t* base = ring + stage * kStageBytes<F>;
+    const uint64_t a = ptx::swizzled_descriptor(base + 2 * f.w * (kTileRows * kStepBytes)),
+                   b = ptx::swizzled_descriptor(base + kRowsAt<F>);
+    if constexpr (F::kPromoted) {
+      promote_step<F, N>(sum, a, b, s.weight_scales[buffer] + step * kStepScales + 2 * f.w);
+      release<F>(&s.empty[stage], f.thread);
+    } else if constexpr (F::kInt4) {
+      uint32_t operands[2][4][4];
+      unpack_int4(operands, base, f);
+      ptx::wgmma_fence();
+      multiply_int4_step<N>(sum, operands, b, step == 0);
+      ptx::wgmma_commit();
+      ptx::wgmma_wait<0>();
+      ptx::wgmma_ready(sum[0]);
+      ptx::wgmma_ready(sum[1]);
+      release<F>(&s.empty[stage], f.thread);
+    } else {
+      multiply_step<F, N>(sum, a, a + kTileRows * kStepBytes / 16, b, step == 0);
+      ptx::wgmma_wait<1>();  // the stage before this one has been read
+      if (previous >= 0) release<F>(&s.empty[previous], f.thread);
+      previous = stage;
+    }
     if (++stage == kStages) {
       stage = 0;
       phase ^= 1;
     }
   }
-  ptx::wgmma_wait<0>();
-  release(&s.empty[previous], f.thread);
+  if constexpr (!F::kPromoted && !F::kInt4) {
+    ptx::wgmma_wait<0>();
+    release<F>(&s.empty[previous], f.thread);
+  }
 }
 
 template <class F, Product kProduct>
 __device__ __forceinline__ void finish(const PrefillParams& p, const PrefillShared& s,
                                        const PrefillItem& item, const Fragment& f, int buffer,
-                                       const typename F::Sum (&sum)[2][kPrefillRows / 2]) {
-  ChannelScales channel{};
+                                       const TileSums<F>& sum) {
+  ChannelScales<F> channel{};
   if (F::kScaled) channel.load(s.weight_scales[buffer] + f.first_packed_row());
   const int64_t first = s.start[item.expert] + item.first_row;
   const int column = kProduct == kUp ? kBlockRows / 2 * item.block + f.up_column()
                                      : kBlockRows * item.block + f.down_column();
 #pragma unroll
-  for (int j = 0; j < kPrefillRows / 8; ++j) {
+  for (int j = 0; j < kTileMost<F> / 8; ++j) {
     if (8 * j >= item.rows) break;
 #pragma unroll
     for (int t = 0; t < 2; ++t) {
@@ -217,23 +294,30 @@ __device__ void multiply(const PrefillParams& p, PrefillShared& s, const uint8_t
   for (int32_t i = static_cast<int32_t>(blockIdx.x) / 2; i < items;
        i += static_cast<int32_t>(gridDim.x) / 2, ++turn) {
     const PrefillItem item = locate(p, s, i, static_cast<int32_t>(rank));
-    typename F::Sum sum[2][kPrefillRows / 2];
+    TileSums<F> sum;
+    auto run = [&]<int N>() {
+      multiply_item<F, N>(sum, s, ring, p.k_steps, turn % 2, f, stage, phase);
+    };
     if (item.rows > 128) {
-      if (item.rows > 144)
-        multiply_item<F, 160>(sum, s, ring, p.k_steps, f, stage, phase);
-      else
-        multiply_item<F, 144>(sum, s, ring, p.k_steps, f, stage, phase);
+      if constexpr (kTileMost < F >> 144) {
+        if (item.rows > 144)
+          run.template operator()<160>();
+        else
+          run.template operator()<144>();
+      } else {
+        run.template operator()<144>();
+      }
     } else if (item.rows > 96) {
       if (item.rows > 112)
-        multiply_item<F, 128>(sum, s, ring, p.k_steps, f, stage, phase);
+        run.template operator()<128>();
       else
-        multiply_item<F, 112>(sum, s, ring, p.k_steps, f, stage, phase);
+        run.template operator()<112>();
     } else if (item.rows > 64) {
-      multiply_item<F, 96>(sum, s, ring, p.k_steps, f, stage, phase);
+      run.template operator()<96>();
     } else if (item.rows > 32) {
-      multiply_item<F, 64>(sum, s, ring, p.k_steps, f, stage, phase);
+      run.template operator()<64>();
     } else {
-      multiply_item<F, 32>(sum, s, ring, p.k_steps, f, stage, phase);
+      run.template operator()<32>();
     }
     finish<F, kProduct>(p, s, item, f, turn % 2, sum);
     if (F::kScaled) {
@@ -248,7 +332,7 @@ __device__ inline void scan_items(const PrefillParams& p, PrefillShared& s, int 
   int32_t carry = 0;
   for (int base = 0; base < p.experts; base += 32) {
     const int e = base + lane;
-    const int32_t mine = e < p.experts ? ExpertTiles(s.rows[e]).items(p.blocks) : 0;
+    const int32_t mine = e < p.experts ? ExpertTiles(s.rows[e], p.tile_most).items(p.blocks) : 0;
     int32_t sum = mine;
 #pragma unroll
     for (int d = 1; d < 32; d *= 2) {
@@ -272,7 +356,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (thread == 0) {
     for (int i = 0; i < kStages; ++i) {
       ptx::mbarrier_init(&s.full[i], 1);
-      ptx::mbarrier_init(&s.empty[i], 4);  // two warpgroups in each of two blocks
+      ptx::mbarrier_init(&s.empty[i], 2 * kStageReaders<F>);  // of two blocks
     }
     for (auto& b : s.scales_empty) ptx::mbarrier_init(&b, 2);
     ptx::fence_barrier_init();
@@ -300,9 +384,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 template <class F, Product kProduct>
 Status set_limit() {
-  return cuda_status(cudaFuncSetAttribute(prefill_kernel<F, kProduct>,
-                                          cudaFuncAttributeMaxDynamicSharedMemorySize, kRingBytes),
-                     "shared memory of the prefill kernel");
+  return cuda_status(
+      cudaFuncSetAttribute(prefill_kernel<F, kProduct>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           kRingBytes<F>),
+      "shared memory of the prefill kernel");
 }
 
 }  // namespace
@@ -333,8 +418,9 @@ Status launch_prefill(Product product, const DeviceMoeShape& s, int32_t num_sms,
   p.k_steps = m.k_steps();
   p.out_stride = p.out_columns = up ? z.h_stride : s.hidden;
   p.h_steps = z.inter_steps;
+  p.tile_most = kTileMost<F>;
   const LaunchSize size{
-      .grid = num_sms / 2 * 2, .block = kThreads, .shared_bytes = kRingBytes, .cluster = 2};
+      .grid = num_sms / 2 * 2, .block = kThreads, .shared_bytes = kRingBytes<F>, .cluster = 2};
   return up ? launch_dependent("prefill gate_up", prefill_kernel<F, kUp>, size, stream, p)
             : launch_dependent("prefill down", prefill_kernel<F, kDown>, size, stream, p);
 }

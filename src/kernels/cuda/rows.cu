@@ -133,6 +133,8 @@ Status launch_requantise(const DeviceMoeShape& s, int32_t num_sms, const MoeWork
 }
 template Status launch_requantise<Int8>(const DeviceMoeShape&, int32_t, const MoeWorkspace&,
                                         CUstream_st*);
+template Status launch_requantise<Fp8Block>(const DeviceMoeShape&, int32_t, const MoeWorkspace&,
+                                            CUstream_st*);
 template Status launch_requantise<Fp8>(const DeviceMoeShape&, int32_t, const MoeWorkspace&,
                                        CUstream_st*);
 

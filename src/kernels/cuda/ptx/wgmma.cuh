@@ -33,6 +33,14 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
 
+// Sums that a wait has made ready: no earlier than here may the compiler read them. Without it
+// reads move above the wait, and ptxas then serialises all products of the function (C7514).
+template <int kRegs>
+__device__ __forceinline__ void wgmma_ready(float (&d)[kRegs]) {
+#pragma unroll
+  for (int i = 0; i < kRegs; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 // The registers of one asm statement, by their number.
 #define MOESTRO_N4(a) "%" #a "0, %" #a "1, %" #a "2, %" #a "3"
 #define MOESTRO_N10(a) MOESTRO_N4(a) ", %" #a "4, %" #a "5, %" #a "6, %" #a "7, %" #a "8, %" #a "9"
@@ -40,6 +48,7 @@ __device__ __forceinline__ void wgmma_wait() {
 #define MOESTRO_LIST_8 MOESTRO_LIST_4 ", %4, %5, %6, %7"
 #define MOESTRO_LIST_16 MOESTRO_LIST_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
 #define MOESTRO_LIST_32 MOESTRO_LIST_8 ", %8, %9, " MOESTRO_N10(1) ", " MOESTRO_N10(2) ", %30, %31"
+#define MOESTRO_LIST_36 MOESTRO_LIST_32 ", %32, %33, %34, %35"
 #define MOESTRO_TO_39 \
   MOESTRO_LIST_8 ", %8, %9, " MOESTRO_N10(1) ", " MOESTRO_N10(2) ", " MOESTRO_N10(3)
 #define MOESTRO_TO_59 MOESTRO_TO_39 ", " MOESTRO_N10(4) ", " MOESTRO_N10(5)
@@ -52,6 +61,7 @@ __device__ __forceinline__ void wgmma_wait() {
 #define MOESTRO_USE_8(c, i) MOESTRO_USE_4(c, i), MOESTRO_USE_4(c, (i) + 4)
 #define MOESTRO_USE_16(c, i) MOESTRO_USE_8(c, i), MOESTRO_USE_8(c, (i) + 8)
 #define MOESTRO_USE_32(c, i) MOESTRO_USE_16(c, i), MOESTRO_USE_16(c, (i) + 16)
+#define MOESTRO_USE_36(c, i) MOESTRO_USE_32(c, i), MOESTRO_USE_4(c, (i) + 32)
 #define MOESTRO_USE_48(c, i) MOESTRO_USE_32(c, i), MOESTRO_USE_16(c, (i) + 32)
 #define MOESTRO_USE_56(c, i) MOESTRO_USE_48(c, i), MOESTRO_USE_8(c, (i) + 48)
 #define MOESTRO_USE_64(c, i) MOESTRO_USE_32(c, i), MOESTRO_USE_32(c, (i) + 32)
@@ -88,15 +98,48 @@ __device__ __forceinline__ void wgmma_wait() {
 MOESTRO_WGMMA_ALL_N(WgmmaS8, int32_t, "+r", "k32", "s32.s8.s8", "")
 // e4m3, sums in float32: 32 values of k.
 MOESTRO_WGMMA_ALL_N(WgmmaE4m3, float, "+f", "k32", "f32.e4m3.e4m3", ", 1, 1")
+MOESTRO_WGMMA(WgmmaE4m3, float, "+f", 72, 36, "%36", "%37", "%38", "m64n72k32", "f32.e4m3.e4m3",
+              ", 1, 1")
 // bfloat16, sums in float32: 16 values of k.
 MOESTRO_WGMMA_ALL_N(WgmmaBf16, float, "+f", "k16", "f32.bf16.bf16", ", 1, 1, 0, 0")
 
+// bfloat16 with A in registers: thread (q, l) holds of A [64, 16 values of k] rows 16q + l/4 + 8 (j
+// % 2), values 2 (l % 4) + 8 (j / 2) and the next one in a[j]. They may not change until the
+// products are waited for.
+#define MOESTRO_WGMMA_A(n, regs, a0, a1, a2, a3, b, p)                                         \
+  template <>                                                                                  \
+  struct WgmmaBf16RegisterA<n> {                                                               \
+    template <int kRegs>                                                                       \
+    static __device__ __forceinline__ void run(float (&d)[kRegs], const uint32_t (&a)[4],      \
+                                               uint64_t desc_b, int add) {                     \
+      asm volatile(                                                                            \
+          "{\n.reg .pred p;\nsetp.ne.b32 p, " p ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n   \
+          "k16.f32.bf16.bf16 "                                                                 \
+          "{" MOESTRO_LIST_##regs "}, {" a0 ", " a1 ", " a2 ", " a3 "}, " b ", p, 1, 1, 0;\n}" \
+          : MOESTRO_USE_##regs("+f", 0)                                                        \
+          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(desc_b), "r"(add));                \
+    }                                                                                          \
+  };
+template <int N>
+struct WgmmaBf16RegisterA;
+MOESTRO_WGMMA_A(8, 4, "%4", "%5", "%6", "%7", "%8", "%9")
+MOESTRO_WGMMA_A(16, 8, "%8", "%9", "%10", "%11", "%12", "%13")
+MOESTRO_WGMMA_A(32, 16, "%16", "%17", "%18", "%19", "%20", "%21")
+MOESTRO_WGMMA_A(64, 32, "%32", "%33", "%34", "%35", "%36", "%37")
+MOESTRO_WGMMA_A(96, 48, "%48", "%49", "%50", "%51", "%52", "%53")
+MOESTRO_WGMMA_A(112, 56, "%56", "%57", "%58", "%59", "%60", "%61")
+MOESTRO_WGMMA_A(128, 64, "%64", "%65", "%66", "%67", "%68", "%69")
+MOESTRO_WGMMA_A(144, 72, "%72", "%73", "%74", "%75", "%76", "%77")
+MOESTRO_WGMMA_A(160, 80, "%80", "%81", "%82", "%83", "%84", "%85")
+
+#undef MOESTRO_WGMMA_A
 #undef MOESTRO_WGMMA_ALL_N
 #undef MOESTRO_WGMMA
 #undef MOESTRO_USE_4
 #undef MOESTRO_USE_8
 #undef MOESTRO_USE_16
 #undef MOESTRO_USE_32
+#undef MOESTRO_USE_36
 #undef MOESTRO_USE_48
 #undef MOESTRO_USE_56
 #undef MOESTRO_USE_64
@@ -106,6 +149,7 @@ MOESTRO_WGMMA_ALL_N(WgmmaBf16, float, "+f", "k16", "f32.bf16.bf16", ", 1, 1, 0, 
 #undef MOESTRO_LIST_8
 #undef MOESTRO_LIST_16
 #undef MOESTRO_LIST_32
+#undef MOESTRO_LIST_36
 #undef MOESTRO_TO_39
 #undef MOESTRO_TO_59
 #undef MOESTRO_LIST_48

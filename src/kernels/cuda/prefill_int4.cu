@@ -1,0 +1,9 @@
+#include "kernels/cuda/prefill_kernel.cuh"
+
+namespace moestro::kernels::cuda {
+
+template Status prepare_prefill<Int4>();
+template Status launch_prefill<Int4>(Product, const DeviceMoeShape&, int32_t,
+                                     const DeviceMoeWeights&, const MoeWorkspace&, CUstream_st*);
+
+}  // namespace moestro::kernels::cuda
