@@ -58,7 +58,9 @@ class W16A16 final : public QuantMethod {
   std::string_view name() const override { return "w16a16"; }
   bool stored_as(const ModuleFacts& facts) const override {
     if (facts.has(Part::kScale) || facts.has(Part::kScaleInv)) return false;
-    if (facts.has(Part::kWeight)) return facts.is_type(Part::kWeight, kTypes, !facts.declared);
+    // Without headers too (made-up weights): no quantised form is a weight alone, and what a config
+    // says of every Linear does not hold for routers, which are none in the reference.
+    if (facts.has(Part::kWeight)) return facts.is_type(Part::kWeight, kTypes, true);
     const auto x = fused_expert(facts.module);
     return x && facts.source.has(x->tensor);
   }

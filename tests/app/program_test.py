@@ -202,6 +202,22 @@ class Plan(Case):
             self.assertLessEqual(len(line), 110, line)
         self.fails(1, "safetensors", "complete", ROOT / "models/shapes/GLM-5", "--prompt-ids", "1")
 
+    def test_a_line_of_vllm_with_ranks(self):
+        int8 = {"quant_method": "compressed-tensors", "format": "int-quantized", "ignore": ["lm_head"],
+                "config_groups": {"group_0": {"targets": ["Linear"],
+                                              "weights": {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True},
+                                              "input_activations": {"num_bits": 8, "type": "int", "strategy": "token",
+                                                                    "dynamic": True, "symmetric": True}}}}
+        line = ("-q slimquant_marlin --trust-remote-code -dp 8 -tp 1 --enable-expert-parallel --disable-custom-all-reduce --dtype bfloat16 "
+                "--enable-chunked-prefill --max-model-len 4096 --max-num-batched-tokens 128 --max-num-seqs 32 --enable-prefix-caching "
+                "--block-size 64 --gpu-memory-utilization 0.88 --kv-cache-dtype fp8_ds_mla").split()
+        plan = self.json_line("explain", ROOT / "models/shapes/GLM-5", *line, "-cc", '{"inductor_compile_config":{"combo_kernels": false}}',
+                              "--speculative_config", '{"method":"mtp","num_speculative_tokens":3,"quantization":"slimquant_marlin"}',
+                              "--hf-overrides", json.dumps({"quantization_config": int8}))
+        self.assertEqual([rank["rank"] for rank in plan["ranks"]], list(range(8)))
+        schemes = {op["part"]: op.get("scheme", "") for op in plan["ops"]}
+        self.assertIn("int8_w8a8", schemes["experts"])
+
     def test_another_machine(self):
         machines = ROOT / "models/hardware"
         plan = self.json_line("explain", "--hardware", machines / "amx-32-cores.json")
