@@ -19,26 +19,49 @@ using tensor::WeightType;
 
 constexpr double kUsable = 0.92;  // of a GPU's memory, as --gpu-memory-utilization has it
 
+// Bytes of an expert's matrices, scales included.
+int64_t channel_scaled_bytes(const DeviceMatrix& m) {
+  return m.bytes() + (m.value_bytes == 1 ? int64_t{4} * m.padded_n() : 0);
+}
+int64_t step_scaled_bytes(const DeviceMatrix& m) { return m.bytes() + 4 * m.step_scales(); }
+int64_t four_bit_bytes(const DeviceMatrix& m) { return m.int4_bytes(); }
+
 // The lists by what their kernels take.
 struct FormatList {
   bool (*takes)(const PackedFormat&);
   std::string_view what;  // it takes
   std::string_view layout, activations;
   int32_t value_bytes;
+  bool step_scales, int4;  // of the shape
+  int64_t (*matrix_bytes)(const DeviceMatrix&);
   std::span<const MoeLayerKernel> (*kernels)();
 };
+bool is_fp8(const PackedFormat& f, int32_t group) {
+  return f.weight == WeightType::kFp8 && f.activation == tensor::ActivationType::kFp8 &&
+         f.group_k == group;
+}
 constexpr FormatList kLists[] = {
     {[](const PackedFormat& f) { return f.weight == WeightType::kInt8 && f.group_k == 0; },
      "int8 weights per channel", "blocks256-int8", "int8 per token, requantised after SwiGLU", 1,
-     kernels::cuda::moe_layer_kernels_int8},
-    {[](const PackedFormat& f) {
-       return f.weight == WeightType::kFp8 && f.activation == tensor::ActivationType::kFp8 &&
-              f.group_k == 0;
-     },
+     false, false, channel_scaled_bytes, kernels::cuda::moe_layer_kernels_int8},
+    {[](const PackedFormat& f) { return is_fp8(f, 0); },
      "float8 weights per channel with float8 activations", "blocks256-fp8",
-     "float8 per token, requantised after SwiGLU", 1, kernels::cuda::moe_layer_kernels_fp8},
+     "float8 per token, requantised after SwiGLU", 1, false, false, channel_scaled_bytes,
+     kernels::cuda::moe_layer_kernels_fp8},
+    {[](const PackedFormat& f) { return is_fp8(f, 128); },
+     "float8 weights in blocks of 128 x 128 with float8 activations", "blocks256-fp8-g128",
+     "float8 rows, requantised after SwiGLU", 1, true, false, step_scaled_bytes,
+     kernels::cuda::moe_layer_kernels_fp8_block},
+    {[](const PackedFormat& f) {
+       return f.weight == WeightType::kInt4 && f.activation == tensor::ActivationType::kBf16 &&
+              f.group_k > 0 && f.group_k % 64 == 0 && !f.zero_points;
+     },
+     "4-bit weights in groups of 64 or 128 without zero points, with bfloat16 activations",
+     "blocks256-int4", "bfloat16", 2, false, true, four_bit_bytes,
+     kernels::cuda::moe_layer_kernels_int4},
     {[](const PackedFormat& f) { return f.weight == WeightType::kBf16; }, "bfloat16 weights",
-     "blocks256-bf16", "bfloat16", 2, kernels::cuda::moe_layer_kernels_bf16},
+     "blocks256-bf16", "bfloat16", 2, false, false, channel_scaled_bytes,
+     kernels::cuda::moe_layer_kernels_bf16},
 };
 
 std::string why_not(const MoeLayerKernel& k, const FormatList& list, const Gpu& gpu,
@@ -55,12 +78,11 @@ std::string why_not(const MoeLayerKernel& k, const FormatList& list, const Gpu& 
   return {};
 }
 
-int64_t bytes_of(const DeviceExperts& e, int32_t value_bytes) {
+int64_t bytes_of(const DeviceExperts& e, const FormatList& list) {
   const DeviceMatrix up = kernels::cuda::gate_up_matrix(e.shape.hidden, e.shape.intermediate,
-                                                        value_bytes),
-                     down{e.shape.hidden, e.shape.intermediate, value_bytes};
-  const int64_t scales = value_bytes == 1 ? int64_t{4} * (up.padded_n() + down.padded_n()) : 0;
-  return (up.bytes() + down.bytes() + scales) * e.held * e.layers;
+                                                        list.value_bytes),
+                     down{e.shape.hidden, e.shape.intermediate, list.value_bytes};
+  return (list.matrix_bytes(up) + list.matrix_bytes(down)) * e.held * e.layers;
 }
 
 std::string remedy_of(const DeviceExperts& e, const Gpu& gpu) {
@@ -136,6 +158,8 @@ DevicePlan plan_device(const Gpu& gpu, const DeviceExperts& experts, int64_t oth
     if (bucket.last > 0) shape.max_tokens = bucket.last;
     for (const FormatList& list : kLists) {
       shape.value_bytes = list.value_bytes;
+      shape.step_scales = list.step_scales;
+      shape.int4 = list.int4;
       for (const MoeLayerKernel& k : list.kernels()) {
         std::string reason = why_not(k, list, gpu, experts, shape);
         if (reason.empty() && !bucket.kernel.empty())
@@ -144,7 +168,7 @@ DevicePlan plan_device(const Gpu& gpu, const DeviceExperts& experts, int64_t oth
           bucket.kernel = k.name;
           plan.layout = list.layout;
           plan.activations = list.activations;
-          plan.expert_bytes = bytes_of(experts, list.value_bytes);
+          plan.expert_bytes = bytes_of(experts, list);
           plan.workspace_bytes =
               std::max(plan.workspace_bytes, k.workspace_bytes(shape, gpu.multiprocessors));
           plan.tiles.push_back(format("{} rows a tile", kernels::cuda::moe_row_tile(shape)));

@@ -47,14 +47,22 @@ TEST(Device, EachFormatFindsItsKernelAndTheOthersSayWhatTheyTake) {
   EXPECT_EQ(p.least_ranks, 1);
   EXPECT_EQ(plan_device(h100(), qwen(tensor::PackedFormat::kBf16), 0).buckets[0].kernel,
             "moe_layer_bf16_sm90");
+  const tensor::PackedFormat block{
+      tensor::WeightType::kFp8, tensor::ActivationType::kFp8, 128, DType::kF32, false, 128, false};
+  EXPECT_EQ(plan_device(h100(), qwen(block), 0).buckets[0].kernel, "moe_layer_fp8_block_sm90");
+  const tensor::PackedFormat int4{tensor::WeightType::kInt4, tensor::ActivationType::kBf16, 128,
+                                  DType::kBF16};
+  const DevicePlan four = plan_device(h100(), qwen(int4), 0);
+  EXPECT_EQ(four.buckets[0].kernel, "moe_layer_int4_bf16_sm90");
+  EXPECT_LT(four.expert_bytes, p.expert_bytes * 6 / 10);
 }
 
 TEST(Device, AFormatWithoutKernelHasARemedy) {
-  const tensor::PackedFormat int4{tensor::WeightType::kInt4, tensor::ActivationType::kBf16, 128,
+  const tensor::PackedFormat int4{tensor::WeightType::kInt4, tensor::ActivationType::kBf16, 32,
                                   DType::kBF16};
   const DevicePlan p = plan_device(h100(), qwen(int4), 0);
   EXPECT_FALSE(p.runs());
-  EXPECT_THAT(p.remedy, HasSubstr("panel32-int4-g128; convert the model, moestro quantize"));
+  EXPECT_THAT(p.remedy, HasSubstr("panel32-int4-g32; convert the model, moestro quantize"));
   for (const Candidate& c : p.buckets[0].candidates)
     EXPECT_THAT(c.why_not, StartsWith("scheme: takes "));
 }
