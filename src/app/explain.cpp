@@ -34,6 +34,7 @@ json::object explanation_json(const config::CommandLine& line, const PlannedMode
                       {"machine", machine_json(planned.machine)},
                       {"chain", std::move(chain)},
                       {"times", times_text(planned)},
+                      {"packed_cache", packed_text(planned.packed)},
                       {"gpus", std::move(gpus)},
                       {"refused", std::move(refused)}};
   for (auto& entry : plan::to_json(planned.plan)) result[entry.key()] = std::move(entry.value());
@@ -62,6 +63,7 @@ std::string explanation_text(const config::CommandLine& line, const PlannedModel
                                    human_bytes(static_cast<uint64_t>(planned.needed_bytes)),
                                    human_bytes(static_cast<uint64_t>(planned.memory.available)),
                                    m.described ? "there" : "here"));
+  out += labelled("packed", packed_text(planned.packed));
   if (!planned.obstacle.empty()) out += labelled("obstacle", "cannot run: " + planned.obstacle);
   for (const std::string& text : line.refusals) out += labelled("refused", "by serve: " + text);
   for (const plan::Substitution& s : planned.plan.substitutions)

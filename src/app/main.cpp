@@ -63,6 +63,7 @@ constexpr VerbCode kVerbs[] = {
     {Verb::kTokenize, run_tokenize, false},
     {Verb::kRender, run_render, false},
     {Verb::kQuantize, run_quantize, false},
+    {Verb::kRepack, run_repack, false},
 };
 
 int run_verb(const VerbCode& code, const Words& args) {

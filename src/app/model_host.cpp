@@ -297,6 +297,7 @@ Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds&
       narrow(std::min<int64_t>(needs.sampleable_vocab, config.vocab_size));
   planned.engine.eos_token_ids = config.eos_token_ids;
   planned.engine.sampling = planned.plan.sampling;
+  planned.packed = find_packed_weights(options, planned);
   const auto& names = options.server.served_model_names;
   planned.engine.model_name = names.empty() ? planned.model.name : names.front();
   if (options.moe.strict && !planned.plan.substitutions.empty()) {
@@ -351,6 +352,13 @@ std::string plan_summary(const PlannedModel& planned) {
   return out;
 }
 
+uint64_t bytes_to_load(const PlannedModel& planned) {
+  if (planned.packed.cache) return planned.packed.cache->file_bytes();
+  // Made-up weights have no size of their own; the plan's is close.
+  const uint64_t total = planned.model.weights->total_bytes();
+  return total > 0 ? total : static_cast<uint64_t>(planned.plan.weight_bytes);
+}
+
 Result<std::unique_ptr<ModelHost>> ModelHost::start(const config::Options& options,
                                                     const HostNeeds& needs) {
   MOESTRO_ASSIGN(PlannedModel planned, plan_model(options, needs));
@@ -362,6 +370,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::start(const config::Options& optio
     MOESTRO_ASSIGN(planned, plan_model(options, needs, &times));
   }
   for (const plan::Substitution& s : planned.plan.substitutions) log_warning("{}", s.text());
+  log_packed_weights(planned.packed);
   const std::string summary = plan_summary(planned);
   for (const std::string_view line : split(summary, '\n')) log_info("{}", line);
 
@@ -370,13 +379,13 @@ Result<std::unique_ptr<ModelHost>> ModelHost::start(const config::Options& optio
   host->gang_ = std::move(gang);
   std::unique_ptr<models::Model> model;
   {
-    // Made-up weights have no size of their own; the plan's is close.
-    uint64_t total = host->planned_.model.weights->total_bytes();
-    if (total == 0) total = static_cast<uint64_t>(host->planned_.plan.weight_bytes);
-    LoadingProgress progress(total, options.model.show_load_progress);
-    MOESTRO_ASSIGN(model,
-                   host->planned_.spec->load(*host->planned_.model.weights, *host->gang_,
-                                             [&progress](uint64_t bytes) { progress.add(bytes); }));
+    LoadingProgress progress(bytes_to_load(host->planned_), options.model.show_load_progress);
+    const auto add = [&progress](uint64_t bytes) { progress.add(bytes); };
+    MOESTRO_ASSIGN(auto store, open_store(options, host->planned_.packed, *host->gang_, add));
+    MOESTRO_ASSIGN(model, host->planned_.spec->load({.source = *host->planned_.model.weights,
+                                                     .store = std::move(store),
+                                                     .gang = *host->gang_,
+                                                     .progress = add}));
   }
   MOESTRO_ASSIGN(host->engine_, engine::Engine::create(host->planned_.engine, std::move(model),
                                                        *host->gang_, host->metrics_));

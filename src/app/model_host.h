@@ -9,6 +9,7 @@
 
 #include "app/kernel_times.h"
 #include "app/kv_budget.h"
+#include "app/packed_weights.h"
 #include "base/metrics.h"
 #include "checkpoint/model_config.h"
 #include "checkpoint/model_files.h"
@@ -61,6 +62,7 @@ struct PlannedModel {
   std::vector<plan::Substitution> substitutions;  // found here; plan.substitutions has all
   int64_t needed_bytes = 0;                       // weights, step memory and KV cache
   std::string obstacle;                           // why it could not run here; empty: it could
+  PackedWeights packed;                           // a packed cache for this plan, if there is one
 };
 // times: null reads the file that the flags name.
 Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds& needs,
@@ -68,6 +70,9 @@ Result<PlannedModel> plan_model(const config::Options& options, const HostNeeds&
 
 // Bytes of one page of a rank's KV cache, all layers.
 int64_t page_bytes_of(const PlannedModel& planned);
+// Of the checkpoint, or of the packed cache that stands for it; for the progress bar.
+uint64_t bytes_to_load(const PlannedModel& planned);
+
 // A few lines for the log: model, types, kernels, KV cache, threads.
 std::string plan_summary(const PlannedModel& planned);
 

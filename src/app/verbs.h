@@ -19,6 +19,7 @@ Status run_perplexity(const config::CommandLine& line);
 Status run_tokenize(const config::CommandLine& line);
 Status run_render(const config::CommandLine& line);
 Status run_quantize(const config::CommandLine& line);
+Status run_repack(const config::CommandLine& line);
 Status run_version(bool json);
 
 }  // namespace moestro::app

@@ -25,6 +25,7 @@ class MappedFile final : public FileBytes {
  public:
   explicit MappedFile(platform::MemoryMap map) : map_(std::move(map)) {}
   std::span<const std::byte> bytes() const override { return map_.bytes(); }
+  int64_t modified_ns() const override { return map_.modified_ns(); }
   void drop(size_t begin, size_t size) const override { map_.drop(begin, size); }
 
  private:

@@ -21,6 +21,8 @@ class FileBytes {
   std::string_view text() const {
     return {reinterpret_cast<const char*>(bytes().data()), bytes().size()};
   }
+  // When the file was changed, in ns since 1970; 0: it is not a file of its own.
+  virtual int64_t modified_ns() const { return 0; }
   // The pages of [begin, begin + size) will not be read again soon (after repacking). A hint.
   virtual void drop(size_t begin, size_t size) const { (void)begin, (void)size; }
 };

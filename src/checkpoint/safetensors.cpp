@@ -1,10 +1,12 @@
 // The safetensors WeightSource: which shards there are, their headers, and views into their
 // mappings.
 #include <algorithm>
+#include <cstring>
 #include <optional>
 #include <unordered_map>
 #include <utility>
 
+#include "base/digest.h"
 #include "base/format.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -112,6 +114,19 @@ class Safetensors final : public WeightSource {
   }
 
   uint64_t total_bytes() const override { return total_; }
+
+  std::string identity() const override {
+    uint64_t h = fnv1a("");
+    for (const Shard& shard : shards_) {
+      const auto bytes = shard.file->bytes();
+      if (shard.file->modified_ns() == 0) return {};
+      h = fnv1a(format("{}\n{}\n{}\n", shard.name, bytes.size(), shard.file->modified_ns()), h);
+      uint64_t header = 0;  // its size, the first eight bytes: checked when the shard was opened
+      std::memcpy(&header, bytes.data(), sizeof header);
+      h = fnv1a({reinterpret_cast<const char*>(bytes.data()), sizeof header + header}, h);
+    }
+    return hex(h);
+  }
 
  private:
   std::string location_;

@@ -70,6 +70,9 @@ class WeightSource {
   // The tensor has been repacked; its pages may go. A hint.
   virtual void drop(const TensorView& tensor) const = 0;
   virtual uint64_t total_bytes() const = 0;  // of all tensors; 0 if unknown (dummy)
+  // Changes whenever the tensors may have: a digest of the files' names, sizes, times and headers.
+  // Empty: nothing to recognise them by (made-up values, the built-in model).
+  virtual std::string identity() const { return {}; }
 };
 
 // Opens every shard's header (index file, model.safetensors, or all *.safetensors) and checks it

@@ -57,6 +57,8 @@ Status check_tools(const CommandLine& line) {
         format("--diff takes two command lines, each quoted as one word; {} given", t.diff.size()));
   if (line.options.moe.kernel_table.empty())
     return invalid_argument("--kernel-table: measure, none or a file");
+  if (line.options.model.packed_cache.empty())
+    return invalid_argument("--packed-cache: auto, none or a directory");
   if (line.verb == Verb::kPerplexity && !t.tokens)
     return invalid_argument("needs --tokens FILE.safetensors");
   return {};

@@ -27,6 +27,7 @@ constexpr VerbText kVerbs[] = {
     {Verb::kTokenize, "tokenize", "Turn lines of text into token ids and back", {}},
     {Verb::kRender, "render", "Print a conversation as the chat template renders it", {}},
     {Verb::kQuantize, "quantize", "Write a quantised copy of a model", {}},
+    {Verb::kRepack, "repack", "Write packed weights to a file that the next start maps", {}},
     {Verb::kRunBatch,
      "run-batch",
      {},

@@ -28,13 +28,14 @@ enum class Verb : uint8_t {
   kPerplexity,
   kTokenize,
   kRender,
+  kRepack,
   // Verbs of vLLM whose flags the table knows, but which this program does not have.
   kQuantize,
   kRunBatch,
   kBenchServe,
   kBenchStartup,
 };
-inline constexpr int kNumVerbs = 16;
+inline constexpr int kNumVerbs = 17;
 
 struct VerbSet {
   uint32_t bits = 0;
@@ -59,7 +60,7 @@ inline constexpr VerbSet kBenchVerbs = Verb::kBenchLatency | Verb::kBenchThrough
 inline constexpr VerbSet kBenchServeVerb = Verb::kBenchServe;
 inline constexpr VerbSet kBenchStartupVerb = Verb::kBenchStartup;
 inline constexpr VerbSet kEngineVerbs = kFrontVerbs | kGenerateVerbs | kBenchVerbs | Verb::kLogits |
-                                        Verb::kPerplexity | kBenchStartupVerb;
+                                        Verb::kPerplexity | Verb::kRepack | kBenchStartupVerb;
 inline constexpr VerbSet kModelVerbs = kEngineVerbs | Verb::kInspect;
 
 std::string_view verb_name(Verb verb);     // "bench latency"

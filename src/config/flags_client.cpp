@@ -206,13 +206,20 @@ constexpr Flag kTools[] = {
         .on(Verb::kQuantize)
         .ours()
         .at_least(1),
+    honoured("--verify", kSwitch, "false",
+             "Check every weight of the packed cache that is there; write nothing",
+             MOESTRO_FIELD(tool.verify))
+        .on(Verb::kRepack)
+        .ours()
+        .common(),
 };
 
 }  // namespace
 
 FlagGroup client_flags() { return {"client", "Prompts and sampling", kGenerateVerbs, kClient}; }
 FlagGroup tools_flags() {
-  return {"tools", "Logits, perplexity, tokenize, render, quantize", kGenerateVerbs, kTools};
+  return {"tools", "Logits, perplexity, tokenize, render, quantize, repack", kGenerateVerbs,
+          kTools};
 }
 
 }  // namespace moestro::config

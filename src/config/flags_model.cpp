@@ -197,6 +197,19 @@ constexpr Flag kLoad[] = {
     honoured("--use-tqdm-on-load", kPair, "true",
              "Progress bar while loading, if stderr is a terminal",
              MOESTRO_FIELD(model.show_load_progress)),
+    honoured(
+        "--packed-cache", kText, "auto",
+        "Where moestro repack keeps packed weights, which every start maps that they fit: auto "
+        "is ~/.cache/moestro; none always reads the checkpoint; else a directory",
+        MOESTRO_FIELD(model.packed_cache))
+        .ours()
+        .common(),
+    honoured("--packed-cache-mode", kText, "map",
+             "How a packed cache is used: map shares its pages with other processes, copy reads it "
+             "into huge pages of this one",
+             MOESTRO_FIELD(model.packed_cache_mode))
+        .ours()
+        .choices("map|copy"),
     no_effect("--pt-load-map-location", kJsonText, "cpu",
               "Device (or device map) for loading PyTorch files", "no PyTorch files are read"),
 };

@@ -27,6 +27,8 @@ struct ModelOptions {
   int64_t max_logprobs = 20;             // -1: no limit
   int64_t seed = 0;
   bool show_load_progress = true;
+  std::string packed_cache = "auto";      // of moestro repack: auto, none, or a directory
+  std::string packed_cache_mode = "map";  // map, copy
 };
 
 // KV cache.
@@ -162,7 +164,7 @@ struct BenchOptions {
   int64_t moe_iters = 15;
 };
 
-// logits, perplexity, explain, inspect, quantize.
+// logits, perplexity, explain, inspect, quantize, repack.
 struct ToolOptions {
   std::optional<std::string> hardware;  // explain: a machine description
   std::vector<std::string> diff;        // explain: two command lines
@@ -174,6 +176,7 @@ struct ToolOptions {
   std::optional<std::string> out, scheme;
   std::vector<std::string> ignore;  // modules that stay, beside the default list
   int64_t max_shard_size = 5'000'000'000;
+  bool verify = false;  // repack: check, do not write
 };
 
 struct Options {

@@ -10,6 +10,10 @@
 
 namespace moestro::kernels {
 
+// Of the bytes that packing makes; whatever changes them changes this number, since packed weights
+// are kept in files (quant/packed_cache.h). pack_test.cpp holds their digests.
+inline constexpr uint32_t kPackingVersion = 1;
+
 // A row-major source matrix [n, k].
 struct SourceMatrix {
   const std::byte* data = nullptr;
@@ -26,6 +30,11 @@ struct SourceMatrix {
 // The source dtype that a weight type is packed from without conversion.
 DType source_dtype(tensor::WeightType type);
 
+// What lies at data (packed_bytes(format, n, k), 64-byte aligned) as a matrix without bias. Null:
+// sizes without bytes, for lists of what would be loaded.
+tensor::PackedMatrix packed_view(const tensor::PackedFormat& format, int32_t n, int32_t k,
+                                 const std::byte* data);
+
 // Channel c of the packed matrix is row c of src.
 tensor::PackedMatrix pack_matrix(const tensor::PackedFormat& format, const SourceMatrix& src,
                                  std::byte* dst);
@@ -33,5 +42,13 @@ tensor::PackedMatrix pack_matrix(const tensor::PackedFormat& format, const Sourc
 // padded to a multiple of 16 first.
 tensor::PackedMatrix pack_gate_up(const tensor::PackedFormat& format, const SourceMatrix& gate,
                                   const SourceMatrix& up, std::byte* dst);
+
+// The same a band of channels at a time, so that workers share a matrix and hold one band of its
+// source each. m: packed_view over dst, whose bytes were zero before the first band. first:
+// of the band, a multiple of 16; bands may be packed at once and in any order.
+void pack_channels(const tensor::PackedMatrix& m, const SourceMatrix& band, int32_t first,
+                   std::byte* dst);
+void pack_gate_up_channels(const tensor::PackedMatrix& m, const SourceMatrix& gate,
+                           const SourceMatrix& up, int32_t first, std::byte* dst);
 
 }  // namespace moestro::kernels

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "base/digest.h"
 #include "kernels/matrix_for_test.h"
 
 namespace moestro::kernels {
@@ -11,6 +12,7 @@ namespace {
 
 using tensor::PackedFormat;
 using tensor::PackedMatrix;
+using tensor::WeightType;
 
 // Byte offset of value [channel, i], written out from the comment in packed_matrix.h.
 int64_t offset_of(const PackedFormat& format, int32_t k, int32_t channel, int32_t i) {
@@ -149,6 +151,100 @@ TEST(PackGateUp, TilesAlternateAndEachSideIsPadded) {
         EXPECT_EQ(packed.view.scales[at + 16], up.scales[static_cast<size_t>(c)]);
       }
     }
+}
+
+// Bytes that are the same everywhere.
+std::vector<std::byte> counted_bytes(size_t count, uint32_t seed) {
+  std::vector<std::byte> bytes(count);
+  for (std::byte& b : bytes) {
+    seed = seed * 1664525 + 1013904223;
+    b = static_cast<std::byte>(seed >> 24);
+  }
+  return bytes;
+}
+
+struct CountedMatrix {
+  std::vector<std::byte> codes, group_scales;
+  std::vector<float> scales;
+  std::vector<uint8_t> zero_points;
+  SourceMatrix source;
+
+  CountedMatrix(const PackedFormat& f, int32_t n, int32_t k, uint32_t seed) {
+    const int64_t row = (int64_t{k} * tensor::bits_of(f.weight) + 7) / 8;
+    codes = counted_bytes(static_cast<size_t>(n * row), seed);
+    if (!tensor::has_channel_scales(f))  // no NaN, whose bits are not promised
+      for (size_t i = 1; i < codes.size(); i += 2) codes[i] &= std::byte{0x3f};
+    const auto cells = static_cast<size_t>(n * tensor::groups_of(f, k));
+    group_scales = counted_bytes(cells * static_cast<size_t>(tensor::group_scale_bytes(f)), ~seed);
+    for (int32_t c = 0; c < n; ++c) scales.push_back(static_cast<float>(c) + 0.5f);
+    zero_points.assign(cells, 3);
+    source = {.data = codes.data(),
+              .dtype = source_dtype(f.weight),
+              .n = n,
+              .k = k,
+              .row_bytes = row,
+              .scales = scales.data(),
+              .group_scales = group_scales.data(),
+              .zero_points = zero_points.data()};
+  }
+};
+
+SourceMatrix rows_of(const SourceMatrix& m, const PackedFormat& f, int32_t first, int32_t count) {
+  SourceMatrix band = m;
+  const int64_t cells = int64_t{first} * tensor::groups_of(f, m.k);
+  band.n = count;
+  band.data += first * m.row_bytes;
+  band.scales += first;
+  band.group_scales += cells * tensor::group_scale_bytes(f);
+  band.zero_points += cells;
+  return band;
+}
+
+TEST_P(Pack, BandsMakeTheSameBytes) {
+  const PackedFormat f = GetParam();
+  const int32_t n = 70, k = 150;
+  const CountedMatrix gate(f, n, k, 1), up(f, n, k, 2);
+  const auto same = [&](int32_t packed_n, auto whole, auto band) {
+    const auto bytes = tensor::packed_bytes(f, packed_n, k);
+    platform::Buffer a = bytes_for_test(bytes), b = bytes_for_test(bytes);
+    whole(a.data());
+    std::memset(b.data(), 0, static_cast<size_t>(bytes));
+    const PackedMatrix m = packed_view(f, packed_n, k, b.data());
+    for (const int32_t first : {32, 64, 0}) band(m, first, std::min(32, n - first), b.data());
+    EXPECT_EQ(std::memcmp(a.data(), b.data(), static_cast<size_t>(bytes)), 0);
+  };
+  same(
+      n, [&](std::byte* dst) { pack_matrix(f, gate.source, dst); },
+      [&](const PackedMatrix& m, int32_t first, int32_t count, std::byte* dst) {
+        pack_channels(m, rows_of(gate.source, f, first, count), first, dst);
+      });
+  same(
+      2 * n, [&](std::byte* dst) { pack_gate_up(f, gate.source, up.source, dst); },
+      [&](const PackedMatrix& m, int32_t first, int32_t count, std::byte* dst) {
+        pack_gate_up_channels(m, rows_of(gate.source, f, first, count),
+                              rows_of(up.source, f, first, count), first, dst);
+      });
+}
+
+// Packed weights are kept in files. Where this fails, packing makes other bytes than before: raise
+// kPackingVersion, so that no older file is taken, and put the new digest here.
+TEST(PackVersion, BytesAreThoseOfTheVersion) {
+  ASSERT_EQ(kPackingVersion, 1u);
+  std::string digests;
+  for (const WeightType type : {WeightType::kF32, WeightType::kBf16, WeightType::kInt8,
+                                WeightType::kFp8, WeightType::kInt4, WeightType::kFp4}) {
+    PackedFormat f{.weight = type};
+    if (tensor::bits_of(type) == 4)
+      f.group_k = 32, f.group_scale = DType::kBF16, f.zero_points = type == WeightType::kInt4;
+    const CountedMatrix m(f, 70, 150, 1);
+    const auto bytes = tensor::packed_bytes(f, 70, 150);
+    platform::Buffer memory = bytes_for_test(bytes);
+    pack_matrix(f, m.source, memory.data());
+    digests += hex(digest_of({memory.data(), static_cast<size_t>(bytes)})) + " ";
+  }
+  EXPECT_EQ(digests,
+            "c15eabf1f6bf6997 83dca994f8b867e3 2e291da2ce2ac90f 1a38ef3cad581495 5857be973d6fb061 "
+            "3778e657fff93282 ");
 }
 
 TEST(PackConversions, EverySourceTypeIsConvertedAndRowsMayBeUnaligned) {

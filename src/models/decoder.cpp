@@ -54,8 +54,9 @@ class ScratchSize final : public OpVisitor {
 
 class Decoder final : public Model {
  public:
-  explicit Decoder(const DecoderSpec& spec)
-      : vocab_(spec.vocab),
+  Decoder(const DecoderSpec& spec, std::shared_ptr<quant::WeightStore> store)
+      : store_(std::move(store)),
+        vocab_(spec.vocab),
         hidden_(spec.hidden),
         limits_(spec.limits_),
         kv_widths_(spec.kv_widths()),
@@ -69,13 +70,12 @@ class Decoder final : public Model {
   Status load(const DecoderSpec& spec, quant::LoadContext& context);
   Status allocate(const DecoderSpec& spec, int num_workers);
 
-  quant::WeightArena arena_;
-
  private:
   void run_layer(layers::StepContext& c, const Layer& layer, const kernels::LayerKv& kv,
                  layers::SparseSelection& selection) noexcept;
   void write_logits(layers::StepContext& c, float* logits) noexcept;
 
+  const std::shared_ptr<quant::WeightStore> store_;  // keeps the weights' bytes
   const int32_t vocab_, hidden_;
   const ModelLimits limits_;
   const std::vector<LayerKvWidths> kv_widths_;
@@ -234,22 +234,19 @@ int64_t DecoderSpec::activation_bytes() const {
   return bytes;
 }
 
-Result<std::unique_ptr<Model>> load_decoder(const DecoderSpec& spec,
-                                            const checkpoint::WeightSource& source,
-                                            platform::Gang& gang,
-                                            const std::function<void(uint64_t)>& progress) {
-  auto decoder = std::make_unique<Decoder>(spec);
-  quant::LoadContext context{
-      .source = source, .arena = decoder->arena_, .gang = gang, .progress = progress};
+Result<std::unique_ptr<Model>> load_decoder(const DecoderSpec& spec, const LoadRequest& request) {
+  auto decoder = std::make_unique<Decoder>(spec, request.store);
+  quant::LoadContext context{.source = request.source,
+                             .store = *request.store,
+                             .gang = request.gang,
+                             .progress = request.progress};
   MOESTRO_TRY(decoder->load(spec, context));
-  MOESTRO_TRY(decoder->allocate(spec, gang.num_workers()));
+  MOESTRO_TRY(decoder->allocate(spec, request.gang.num_workers()));
   return std::unique_ptr<Model>(std::move(decoder));
 }
 
-Result<std::unique_ptr<Model>> DecoderSpec::load(
-    const checkpoint::WeightSource& source, platform::Gang& gang,
-    const std::function<void(uint64_t)>& progress) const {
-  return load_decoder(*this, source, gang, progress);
+Result<std::unique_ptr<Model>> DecoderSpec::load(const LoadRequest& request) const {
+  return load_decoder(*this, request);
 }
 
 }  // namespace moestro::models

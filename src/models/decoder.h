@@ -21,9 +21,6 @@ struct DecoderArrays {
 // The largest workspace that any layer needs for max_tokens.
 int64_t decoder_workspace_floats(const DecoderSpec& spec);
 
-Result<std::unique_ptr<Model>> load_decoder(const DecoderSpec& spec,
-                                            const checkpoint::WeightSource& source,
-                                            platform::Gang& gang,
-                                            const std::function<void(uint64_t)>& progress);
+Result<std::unique_ptr<Model>> load_decoder(const DecoderSpec& spec, const LoadRequest& request);
 
 }  // namespace moestro::models

@@ -35,8 +35,7 @@ class DecoderSpec final : public ModelSpec {
   std::vector<LayerKvWidths> kv_widths() const override;
   const ModelLimits& limits() const override { return limits_; }
   int64_t activation_bytes() const override;
-  Result<std::unique_ptr<Model>> load(const checkpoint::WeightSource& source, platform::Gang& gang,
-                                      const std::function<void(uint64_t)>& progress) const override;
+  Result<std::unique_ptr<Model>> load(const LoadRequest& request) const override;
 
   ModelLimits limits_;
   int32_t hidden = 0, vocab = 0;

@@ -15,8 +15,17 @@
 #include "models/model.h"
 #include "models/op_visitor.h"
 #include "platform/gang.h"
+#include "quant/weight_store.h"
 
 namespace moestro::models {
+
+struct LoadRequest {
+  const checkpoint::WeightSource& source;
+  std::shared_ptr<quant::WeightStore> store;  // where the weights go, or are; the model keeps it
+  platform::Gang& gang;
+  // Checkpoint bytes read since the last call, on any thread; may be empty.
+  std::function<void(uint64_t)> progress;
+};
 
 class ModelSpec {
  public:
@@ -25,11 +34,8 @@ class ModelSpec {
   virtual std::vector<LayerKvWidths> kv_widths() const = 0;
   virtual const ModelLimits& limits() const = 0;
   virtual int64_t activation_bytes() const = 0;  // transient memory of a step beside kernel scratch
-  // Reads and packs the weights. Every op has its kernel by now. progress: checkpoint bytes read
-  // since the last call, any thread.
-  virtual Result<std::unique_ptr<Model>> load(
-      const checkpoint::WeightSource& source, platform::Gang& gang,
-      const std::function<void(uint64_t)>& progress) const = 0;
+  // Reads and packs the weights. Every op has its kernel by now.
+  virtual Result<std::unique_ptr<Model>> load(const LoadRequest& request) const = 0;
 };
 
 struct SpecRequest {
@@ -44,5 +50,9 @@ struct SpecRequest {
 // Finds the family by config.model_type. Unknown: kUnsupported that lists the families.
 Result<std::unique_ptr<ModelSpec>> make_model_spec(const SpecRequest& request);
 std::vector<std::string_view> model_families();
+
+// What load() would place, in its order; reads no weights.
+Result<std::vector<quant::ListedWeight>> list_weights(const ModelSpec& spec,
+                                                      const checkpoint::WeightSource& source);
 
 }  // namespace moestro::models

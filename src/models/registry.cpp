@@ -46,4 +46,12 @@ Result<std::unique_ptr<ModelSpec>> make_model_spec(const SpecRequest& request) {
                             request.config.model_type, known));
 }
 
+Result<std::vector<quant::ListedWeight>> list_weights(const ModelSpec& spec,
+                                                      const checkpoint::WeightSource& source) {
+  const auto list = std::make_shared<quant::WeightList>();
+  platform::Gang gang(1, false);
+  MOESTRO_TRY(spec.load({.source = source, .store = list, .gang = gang, .progress = {}}).status());
+  return list->weights();
+}
+
 }  // namespace moestro::models

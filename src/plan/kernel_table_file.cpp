@@ -12,9 +12,9 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/digest.h"
 #include "base/format.h"
 #include "base/json.h"
-#include "plan/hash.h"
 
 namespace moestro::plan {
 namespace {
@@ -95,10 +95,16 @@ TableIdentity TableIdentity::of_this_machine() {
           build_id()};
 }
 
-std::string default_table_path(const TableIdentity& identity) {
+std::string user_cache_directory() {
   const passwd* user = ::getpwuid(::getuid());
   if (user == nullptr || user->pw_dir == nullptr || user->pw_dir[0] != '/') return {};
-  return format("{}/.cache/moestro/kernels-{}.json", user->pw_dir,
+  return format("{}/.cache/moestro", user->pw_dir);
+}
+
+std::string default_table_path(const TableIdentity& identity) {
+  const std::string directory = user_cache_directory();
+  if (directory.empty()) return {};
+  return format("{}/kernels-{}.json", directory,
                 hex(fnv1a(identity.cpu + "\n" + identity.isa + "\n" + identity.build)));
 }
 

@@ -18,6 +18,10 @@ struct TableIdentity {
   bool operator==(const TableIdentity&) const = default;
 };
 
+// <home>/.cache/moestro, where files go that a later start can do without; empty: this user has no
+// home.
+std::string user_cache_directory();
+
 // <home>/.cache/moestro/kernels-<hash of the identity>.json; empty: this user has no home.
 std::string default_table_path(const TableIdentity& identity);
 

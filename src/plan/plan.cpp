@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "base/digest.h"
 #include "base/format.h"
 #include "plan/choose.h"
-#include "plan/hash.h"
 #include "plan/ops.h"
 #include "plan/shards.h"
 

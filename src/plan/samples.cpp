@@ -4,8 +4,8 @@
 #include <cstring>
 #include <functional>
 
+#include "base/digest.h"
 #include "checkpoint/random_fill.h"
-#include "plan/hash.h"
 #include "plan/random_matrix.h"
 #include "plan/turns.h"
 

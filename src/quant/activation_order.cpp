@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <numeric>
 
 #include "base/format.h"
@@ -54,31 +55,32 @@ std::vector<int32_t> groups_of_columns(std::span<const int32_t> order, int32_t k
 }
 
 void reorder_columns(LoadedMatrix& m, std::vector<int32_t> order) {
-  kernels::SourceMatrix& s = m.source;
-  std::vector<std::byte> codes(static_cast<size_t>(s.n) * static_cast<size_t>(s.row_bytes));
-  for (int32_t c = 0; c < s.n; ++c) {
-    const std::byte* from = s.data + c * s.row_bytes;
-    std::byte* to = codes.data() + c * s.row_bytes;
+  // The rows as they lie, whose owners stay in m.
+  const auto lying = std::make_shared<LoadedMatrix>();
+  lying->source = m.source;
+  lying->make_rows = std::move(m.make_rows);
+  m.source.data = nullptr;
+  m.k_order = std::move(order);
+  m.make_rows = [lying, order = m.k_order](int32_t begin, int32_t end, std::byte* out) {
+    std::vector<std::byte> made;
+    const kernels::SourceMatrix rows = lying->rows(begin, end, made);
+    const std::byte* from = rows.data;
     const auto code = [&](size_t i) {
       const int32_t column = order[i];
       const auto byte = std::to_integer<uint32_t>(from[column / 2]);
       return column % 2 ? byte >> 4 : byte & 15;
     };
-    size_t i = 0;
-    for (; i + 1 < order.size(); i += 2)
-      to[i / 2] = static_cast<std::byte>(code(i) | code(i + 1) << 4);
-    if (i < order.size()) to[i / 2] = static_cast<std::byte>(code(i));
-  }
-  m.codes = std::move(codes);
-  s.data = m.codes.data();
-  m.k_order = std::move(order);
+    for (int32_t c = begin; c < end; ++c, from += rows.row_bytes, out += rows.row_bytes) {
+      size_t i = 0;
+      for (; i + 1 < order.size(); i += 2)
+        out[i / 2] = static_cast<std::byte>(code(i) | code(i + 1) << 4);
+      if (i < order.size()) out[i / 2] = static_cast<std::byte>(code(i));
+    }
+  };
 }
 
 void reorder_rows(LoadedMatrix& m, std::span<const int32_t> order) {
   kernels::SourceMatrix& s = m.source;
-  std::vector<std::byte> rows = rows_in_order(s.data, s.row_bytes, order);
-  m.codes = std::move(rows);
-  s.data = m.codes.data();
   if (s.scales) {
     m.scales = rows_in_order(s.scales, 1, order);
     s.scales = m.scales.data();
@@ -93,6 +95,22 @@ void reorder_rows(LoadedMatrix& m, std::span<const int32_t> order) {
     m.zero_points = rows_in_order(s.zero_points, groups, order);
     s.zero_points = m.zero_points.data();
   }
+  const auto lying = std::make_shared<LoadedMatrix>();
+  lying->source = s;
+  lying->source.scales = nullptr;
+  lying->source.group_scales = nullptr;
+  lying->source.zero_points = nullptr;
+  lying->make_rows = std::move(m.make_rows);
+  s.data = nullptr;
+  m.make_rows = [lying, order = std::vector<int32_t>(order.begin(), order.end())](
+                    int32_t begin, int32_t end, std::byte* out) {
+    std::vector<std::byte> made;
+    for (int32_t c = begin; c < end; ++c, out += lying->source.row_bytes) {
+      const int32_t row = order[static_cast<size_t>(c)];
+      const kernels::SourceMatrix one = lying->rows(row, row + 1, made);
+      std::memcpy(out, one.data, static_cast<size_t>(one.row_bytes));
+    }
+  };
 }
 
 }  // namespace moestro::quant

@@ -36,16 +36,13 @@ Result<Grouping> grouping(const ModuleFacts& facts) {
 // [k, n / 8] words to rows of k codes, two a byte.
 void transpose_codes(const TensorView& t, int32_t n, int32_t k, LoadedMatrix& m) {
   const int32_t words = n / 8, row_bytes = k / 2;
-  m.codes.resize(static_cast<size_t>(n) * static_cast<size_t>(row_bytes));
-  for (int32_t b = 0; b < words; ++b)
+  m.source = {.data = nullptr, .dtype = DType::kU8, .n = n, .k = k, .row_bytes = row_bytes};
+  m.make_rows = [t, words, row_bytes](int32_t begin, int32_t end, std::byte* out) {
     for (int32_t i = 0; i < row_bytes; ++i)
-      for (int32_t j = 0; j < 8; ++j) {
-        const int32_t c = 8 * b + j;
-        m.codes[static_cast<size_t>(c) * static_cast<size_t>(row_bytes) + static_cast<size_t>(i)] =
-            static_cast<std::byte>(code_at(t, 2 * i, words, c) | code_at(t, 2 * i + 1, words, c)
-                                                                     << 4);
-      }
-  m.source = {.data = m.codes.data(), .dtype = DType::kU8, .n = n, .k = k, .row_bytes = row_bytes};
+      for (int32_t c = begin; c < end; ++c)
+        out[int64_t{c - begin} * row_bytes + i] = static_cast<std::byte>(
+            code_at(t, 2 * i, words, c) | code_at(t, 2 * i + 1, words, c) << 4);
+  };
 }
 
 class Awq final : public QuantMethod {

@@ -182,12 +182,19 @@ std::vector<std::vector<Item>> into_shards(std::vector<Item> items, uint64_t lim
   return shards;
 }
 
-std::vector<float> float_values(const LoadedMatrix& m) {
-  const kernels::SourceMatrix& s = m.source;
-  std::vector<float> out(static_cast<size_t>(s.n) * static_cast<size_t>(s.k));
-  for (int64_t c = 0, at = 0; c < s.n; ++c)
-    for (int64_t i = 0; i < s.k; ++i, ++at)
-      out[static_cast<size_t>(at)] = float_at(s.data + c * s.row_bytes, s.dtype, i);
+std::vector<float> float_values(const LoadedMatrix& m, platform::Gang& gang) {
+  const int32_t n = m.source.n, k = m.source.k;
+  std::vector<float> out(static_cast<size_t>(n) * static_cast<size_t>(k));
+  gang.run([&](platform::Worker& worker) {
+    std::vector<std::byte> made;
+    const auto [begin, end] = worker.share(n);
+    for (int64_t c = begin; c < end; ++c) {
+      const auto row = static_cast<int32_t>(c);
+      const kernels::SourceMatrix s = m.rows(row, row + 1, made);
+      for (int32_t i = 0; i < k; ++i)
+        out[static_cast<size_t>(c * k + i)] = float_at(s.data, s.dtype, i);
+    }
+  });
   return out;
 }
 
@@ -241,7 +248,7 @@ class Writer {
 
   Result<std::vector<float>> values_of(const ModuleSpec& spec, bool is_last_use) {
     MOESTRO_ASSIGN(const LoadedMatrix m, read_matrix(r_.source, spec));
-    std::vector<float> values = float_values(m);
+    std::vector<float> values = float_values(m, r_.gang);
     if (!is_last_use) return values;
     for (const checkpoint::TensorView& t : m.tensors) {
       r_.source.drop(t);

@@ -2,6 +2,8 @@
 // [k / g, n * bits / 32] packed along n; X.scales [k / g, n]; X.g_idx I32 [k]. W[n, k] = (q - (z +
 // 1)) * scale in checkpoint_format "gptq" (zero points are stored less one), (q - z) * scale in
 // "gptq_v2". desc_act: g_idx is arbitrary, and columns are put in order of their groups.
+#include <memory>
+
 #include "base/format.h"
 #include "quant/activation_order.h"
 #include "quant/dequantise.h"
@@ -37,35 +39,58 @@ Result<Grouping> grouping(const ModuleFacts& facts) {
   return g;
 }
 
+// The tensors of a module and what their words say. Shared with the rows that are made later.
+struct Stored {
+  int32_t n = 0, bits = 4, groups = 1;
+  bool less_one = true;  // zero points
+  TensorView weight, zeros, scales;
+
+  int32_t per_word() const { return 32 / bits; }
+  int32_t code(uint32_t word, int32_t at) const {
+    return static_cast<int32_t>(word >> (at * bits) & ((1u << bits) - 1));
+  }
+  int32_t code_at(int32_t c, int32_t i) const {
+    return code(word_at(weight, int64_t{i / per_word()} * n + c), i % per_word());
+  }
+  int32_t zero_at(int32_t c, int32_t g) const {
+    const uint32_t word = word_at(zeros, int64_t{g} * (n / per_word()) + c / per_word());
+    return code(word, c % per_word()) + (less_one ? 1 : 0);
+  }
+  float scale_at(int32_t c, int32_t g) const {
+    return float_at(scales.bytes.data(), scales.dtype, int64_t{g} * n + c);
+  }
+};
+
 class Reader {
  public:
   Reader(const checkpoint::WeightSource& source, const ModuleSpec& spec, const Grouping& g)
-      : source_(source),
-        spec_(spec),
-        g_(g),
-        groups_((spec.k + g.group_k - 1) / g.group_k),
-        stored_less_one_(!spec.declared || spec.declared->format != "gptq_v2") {}
+      : source_(source), spec_(spec), g_(g), s_(std::make_shared<Stored>()) {
+    s_->n = spec.n;
+    s_->bits = g.bits;
+    s_->groups = (spec.k + g.group_k - 1) / g.group_k;
+    s_->less_one = !spec.declared || spec.declared->format != "gptq_v2";
+  }
 
   Result<LoadedMatrix> read() {
-    const int32_t per_word = 32 / g_.bits;
-    MOESTRO_ASSIGN(weight_, source_.get(tensor_name(spec_.module, Part::kQweight),
-                                        {spec_.k / per_word, spec_.n}, {DType::kI32, DType::kU32}));
-    MOESTRO_ASSIGN(zeros_, source_.get(tensor_name(spec_.module, Part::kQzeros),
-                                       {groups_, spec_.n / per_word}, {DType::kI32, DType::kU32}));
-    m_.tensors = {weight_, zeros_};
-    MOESTRO_ASSIGN(scales_, read_scale_tensor(source_, tensor_name(spec_.module, Part::kQscales),
-                                              {groups_, spec_.n}, kGroupScaleTypes, m_));
+    const int32_t per_word = s_->per_word();
+    MOESTRO_ASSIGN(s_->weight,
+                   source_.get(tensor_name(spec_.module, Part::kQweight),
+                               {spec_.k / per_word, spec_.n}, {DType::kI32, DType::kU32}));
+    MOESTRO_ASSIGN(s_->zeros,
+                   source_.get(tensor_name(spec_.module, Part::kQzeros),
+                               {s_->groups, spec_.n / per_word}, {DType::kI32, DType::kU32}));
+    m_.tensors = {s_->weight, s_->zeros};
+    MOESTRO_ASSIGN(s_->scales, read_scale_tensor(source_, tensor_name(spec_.module, Part::kQscales),
+                                                 {s_->groups, spec_.n}, kGroupScaleTypes, m_));
     MOESTRO_TRY(read_index());
     if (g_.bits == 8) {
-      const std::vector<int32_t> group_of = groups_of_columns(order_, spec_.k, g_.group_k);
       set_values(
-          m_, spec_.n, spec_.k,
-          [&](int32_t c, int32_t i) {
-            return code(word_at(weight_, int64_t{i / per_word} * spec_.n + c), i % per_word);
-          },
-          [&](int32_t c, int32_t g) { return zero_at(c, g); },
-          [&](int32_t c, int32_t g) { return scale_at(c, g); },
-          [&](int32_t i) { return group_of[static_cast<size_t>(i)]; });
+          m_, spec_.n, spec_.k, [s = s_](int32_t c, int32_t i) { return s->code_at(c, i); },
+          [s = s_](int32_t c, int32_t g) { return s->zero_at(c, g); },
+          [s = s_](int32_t c, int32_t g) { return s->scale_at(c, g); },
+          [group_of = groups_of_columns(order_, spec_.k, g_.group_k)](int32_t i) {
+            return group_of[static_cast<size_t>(i)];
+          });
       return std::move(m_);
     }
     MOESTRO_TRY(check_symmetry());
@@ -76,18 +101,6 @@ class Reader {
   }
 
  private:
-  int32_t code(uint32_t word, int32_t at) const {
-    return static_cast<int32_t>(word >> (at * g_.bits) & ((1u << g_.bits) - 1));
-  }
-  int32_t zero_at(int32_t c, int32_t g) const {
-    const int32_t per_word = 32 / g_.bits;
-    const uint32_t word = word_at(zeros_, int64_t{g} * (spec_.n / per_word) + c / per_word);
-    return code(word, c % per_word) + (stored_less_one_ ? 1 : 0);
-  }
-  float scale_at(int32_t c, int32_t g) const {
-    return float_at(scales_.bytes.data(), scales_.dtype, int64_t{g} * spec_.n + c);
-  }
-
   // The tensor decides, whatever desc_act says: only a missing one contradicts it.
   Status read_index() {
     const std::string name = tensor_name(spec_.module, Part::kGIdx);
@@ -106,9 +119,9 @@ class Reader {
   // "sym" promises that every zero point is 8; the packed format then has none.
   Status check_symmetry() const {
     if (g_.zero_points) return {};
-    for (int32_t g = 0; g < groups_; ++g)
+    for (int32_t g = 0; g < s_->groups; ++g)
       for (int32_t c = 0; c < spec_.n; ++c)
-        if (const int32_t z = zero_at(c, g); z != 8)
+        if (const int32_t z = s_->zero_at(c, g); z != 8)
           return data_loss(
               format("tensor {}: zero point {} of channel {}, group {}, but the config "
                      "declares sym; it must be 8",
@@ -118,43 +131,39 @@ class Reader {
 
   // A word holds eight codes along k of one channel, and its bytes are a row's bytes in order.
   void transpose_words() {
-    const int32_t words = spec_.k / 8;
-    m_.codes.resize(static_cast<size_t>(spec_.n) * static_cast<size_t>(words) * 4);
-    for (int32_t begin = 0; begin < words; begin += 16)  // a cache line of each row at a time
-      for (int32_t c = 0; c < spec_.n; ++c)
-        for (int32_t w = begin; w < std::min(begin + 16, words); ++w)
-          std::memcpy(m_.codes.data() + (int64_t{c} * words + w) * 4,
-                      weight_.bytes.data() + (int64_t{w} * spec_.n + c) * 4, 4);
-    m_.source = {.data = m_.codes.data(),
-                 .dtype = DType::kU8,
-                 .n = spec_.n,
-                 .k = spec_.k,
-                 .row_bytes = int64_t{words} * 4};
+    const int64_t words = spec_.k / 8, row_bytes = words * 4;
+    m_.source = {
+        .data = nullptr, .dtype = DType::kU8, .n = spec_.n, .k = spec_.k, .row_bytes = row_bytes};
+    m_.make_rows = [s = s_, words, row_bytes](int32_t begin, int32_t end, std::byte* out) {
+      for (int64_t w = 0; w < words; ++w)
+        for (int32_t c = begin; c < end; ++c)
+          std::memcpy(out + (c - begin) * row_bytes + w * 4,
+                      s->weight.bytes.data() + (w * s->n + c) * 4, 4);
+    };
   }
 
   void set_groups() {
     m_.stored = stored_format(g_);
     if (!m_.stored.group_k) {
-      for (int32_t c = 0; c < spec_.n; ++c) m_.scales.push_back(scale_at(c, 0));
+      for (int32_t c = 0; c < spec_.n; ++c) m_.scales.push_back(s_->scale_at(c, 0));
       m_.source.scales = m_.scales.data();
       return;
     }
     const int32_t groups = tensor::groups_of(m_.stored, spec_.k);
     const bool repeated = is_repeated(g_);
     gather_group_scales(
-        scales_, spec_.n, groups,
+        s_->scales, spec_.n, groups,
         [&](int32_t c, int32_t g) { return int64_t{repeated ? 0 : g} * spec_.n + c; }, m_);
     if (g_.zero_points)
       make_zero_points(
-          spec_.n, groups, [&](int32_t c, int32_t g) { return zero_at(c, repeated ? 0 : g); }, m_);
+          spec_.n, groups, [&](int32_t c, int32_t g) { return s_->zero_at(c, repeated ? 0 : g); },
+          m_);
   }
 
   const checkpoint::WeightSource& source_;
   const ModuleSpec& spec_;
   const Grouping& g_;
-  const int32_t groups_;
-  const bool stored_less_one_;
-  TensorView weight_, zeros_, scales_;
+  std::shared_ptr<Stored> s_;
   std::vector<int32_t> order_;  // of columns; empty: as they lie
   LoadedMatrix m_;
 };

@@ -45,16 +45,17 @@ Status subtract_zero_points(const checkpoint::WeightSource& source, const Module
         format("tensor {} has {} elements, wanted 1 or {}", name, zero.num_elements(), spec.n));
   const kernels::SourceMatrix q = m.source;
   const bool single = zero.num_elements() == 1;
+  const checkpoint::TensorView weight = m.tensors.front();  // keeps made-up codes
   set_values(
       m, spec.n, spec.k,
-      [&](int32_t c, int32_t i) {
+      [q, weight](int32_t c, int32_t i) {
         return static_cast<int32_t>(std::to_integer<int8_t>(q.data[c * q.row_bytes + i]));
       },
-      [&](int32_t c, int32_t) {
+      [zero, single](int32_t c, int32_t) {
         return static_cast<int32_t>(
             std::to_integer<int8_t>(zero.bytes[static_cast<size_t>(single ? 0 : c)]));
       },
-      [&](int32_t c, int32_t) { return q.scales[c]; }, [](int32_t) { return 0; });
+      [q](int32_t c, int32_t) { return q.scales[c]; }, [](int32_t) { return 0; });
   return {};
 }
 

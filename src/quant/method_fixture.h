@@ -86,7 +86,7 @@ class MethodTest : public testing::Test {
   QuantConfig config;
   WeightArena arena_;
   platform::Gang gang_{1, false};
-  LoadContext context_{.source = w, .arena = arena_, .gang = gang_, .progress = {}};
+  LoadContext context_{.source = w, .store = arena_, .gang = gang_, .progress = {}};
   std::mt19937 rng_{7};
 };
 

@@ -4,6 +4,8 @@
 // X.weight_g_idx I32 [k]; X.weight_shape [2]. W = (u - u_zero) * scale. int4 is taken as it lies
 // (the low nibble is the even k), its columns in order of their groups; int8 with one scale a
 // channel and int8 activations runs as W8A8, any other int8 in floats.
+#include <memory>
+
 #include "base/format.h"
 #include "quant/activation_order.h"
 #include "quant/dequantise.h"
@@ -65,59 +67,76 @@ Status check_shape(const checkpoint::WeightSource& source, const ModuleSpec& spe
       format("tensor {} says [{}, {}], wanted [{}, {}]", name, shape[0], shape[1], spec.n, spec.k));
 }
 
+// The tensors of a module and what their words say. Shared with the rows that are made later.
+struct Stored {
+  int32_t bits = 4, groups = 1;
+  int64_t row_bytes = 0;
+  TensorView packed, zeros, scales;
+  bool has_zeros = false;
+
+  int32_t code_at(int32_t c, int32_t i) const {
+    const auto byte = std::to_integer<int32_t>(
+        packed.bytes[static_cast<size_t>(c * row_bytes + int64_t{i} * bits / 8)]);
+    return bits == 8 ? byte : i % 2 ? byte >> 4 : byte & 15;
+  }
+  int32_t zero_at(int32_t c, int32_t group) const {
+    if (!has_zeros) return 1 << (bits - 1);
+    const int32_t per_word = 32 / bits;
+    const uint32_t word = word_at(zeros, int64_t{c / per_word} * groups + group);
+    return static_cast<int32_t>(word >> (c % per_word * bits) & ((1u << bits) - 1));
+  }
+  float scale_at(int32_t c, int32_t group) const {
+    return float_at(scales.bytes.data(), scales.dtype, int64_t{c} * groups + group);
+  }
+};
+
 class Reader {
  public:
   Reader(const checkpoint::WeightSource& source, const ModuleSpec& spec, const Grouping& g)
-      : source_(source), spec_(spec), g_(g), groups_((spec.k + g.group_k - 1) / g.group_k) {}
+      : source_(source), spec_(spec), g_(g), s_(std::make_shared<Stored>()) {
+    s_->bits = g.bits;
+    s_->groups = (spec.k + g.group_k - 1) / g.group_k;
+    s_->has_zeros = g.zero_points;
+  }
 
   Result<LoadedMatrix> read() {
     MOESTRO_TRY(check_shape(source_, spec_));
     const int32_t words = (spec_.k * g_.bits + 31) / 32;
-    MOESTRO_ASSIGN(packed_, source_.get(tensor_name(spec_.module, Part::kPacked), {spec_.n, words},
-                                        {DType::kI32, DType::kU32}));
-    m_.tensors.push_back(packed_);
-    row_bytes_ = int64_t{words} * 4;
+    MOESTRO_ASSIGN(s_->packed, source_.get(tensor_name(spec_.module, Part::kPacked),
+                                           {spec_.n, words}, {DType::kI32, DType::kU32}));
+    m_.tensors.push_back(s_->packed);
+    s_->row_bytes = int64_t{words} * 4;
     m_.stored = stored_format(g_);
     if (g_.zero_points) {
       const int32_t rows = (spec_.n * g_.bits + 31) / 32;
-      MOESTRO_ASSIGN(zeros_, source_.get(tensor_name(spec_.module, Part::kZeroPoint),
-                                         {rows, groups_}, {DType::kI32, DType::kU32}));
-      m_.tensors.push_back(zeros_);
+      MOESTRO_ASSIGN(s_->zeros, source_.get(tensor_name(spec_.module, Part::kZeroPoint),
+                                            {rows, s_->groups}, {DType::kI32, DType::kU32}));
+      m_.tensors.push_back(s_->zeros);
     }
     if (g_.permuted) MOESTRO_TRY(read_index());
     if (g_.bits == 8) return read_bytes();
-    m_.source = {.data = packed_.bytes.data(),
+    m_.source = {.data = s_->packed.bytes.data(),
                  .dtype = DType::kU8,
                  .n = spec_.n,
                  .k = spec_.k,
-                 .row_bytes = row_bytes_};
+                 .row_bytes = s_->row_bytes};
     MOESTRO_TRY(set_scales());
     if (g_.zero_points)
       make_zero_points(
           spec_.n, tensor::groups_of(m_.stored, spec_.k),
-          [&](int32_t c, int32_t group) { return zero_at(c, is_repeated(g_) ? 0 : group); }, m_);
+          [&](int32_t c, int32_t group) { return s_->zero_at(c, is_repeated(g_) ? 0 : group); },
+          m_);
     if (!order_.empty()) reorder_columns(m_, std::move(order_));
     return std::move(m_);
   }
 
  private:
   std::string scale_name() const { return tensor_name(spec_.module, Part::kScale); }
-  int32_t code_at(int32_t c, int32_t i) const {
-    const auto byte = std::to_integer<int32_t>(
-        packed_.bytes[static_cast<size_t>(c * row_bytes_ + i * g_.bits / 8)]);
-    return g_.bits == 8 ? byte : i % 2 ? byte >> 4 : byte & 15;
-  }
-  int32_t zero_at(int32_t c, int32_t group) const {
-    if (!g_.zero_points) return 1 << (g_.bits - 1);
-    const int32_t per_word = 32 / g_.bits;
-    const uint32_t word = word_at(zeros_, int64_t{c / per_word} * groups_ + group);
-    return static_cast<int32_t>(word >> (c % per_word * g_.bits) & ((1u << g_.bits) - 1));
-  }
 
   Status set_scales() {
     if (!m_.stored.group_k) return read_channel_scales(source_, scale_name(), spec_.n, m_);
     if (!is_repeated(g_))
-      return read_group_scales(source_, scale_name(), spec_.n, groups_, kGroupScaleTypes, m_);
+      return read_group_scales(source_, scale_name(), spec_.n, s_->groups, kGroupScaleTypes, m_);
     MOESTRO_ASSIGN(const TensorView t,
                    read_scale_tensor(source_, scale_name(), {spec_.n, 1}, kGroupScaleTypes, m_));
     gather_group_scales(
@@ -129,20 +148,18 @@ class Reader {
   // Eight bits: int8 codes where they have no zero point and no groups, else values.
   Result<LoadedMatrix> read_bytes() {
     if (m_.stored == tensor::PackedFormat{.weight = tensor::WeightType::kInt8}) {
-      m_.codes.resize(static_cast<size_t>(spec_.n) * static_cast<size_t>(spec_.k));
-      for (int32_t c = 0, at = 0; c < spec_.n; ++c)
-        for (int32_t i = 0; i < spec_.k; ++i, ++at)
-          m_.codes[static_cast<size_t>(at)] = static_cast<std::byte>(code_at(c, i) ^ 0x80);
-      m_.source = {.data = m_.codes.data(),
-                   .dtype = DType::kI8,
-                   .n = spec_.n,
-                   .k = spec_.k,
-                   .row_bytes = spec_.k};
+      m_.source = {
+          .data = nullptr, .dtype = DType::kI8, .n = spec_.n, .k = spec_.k, .row_bytes = spec_.k};
+      m_.make_rows = [s = s_, k = spec_.k](int32_t begin, int32_t end, std::byte* out) {
+        for (int32_t c = begin; c < end; ++c)
+          for (int32_t i = 0; i < k; ++i) *out++ = static_cast<std::byte>(s->code_at(c, i) ^ 0x80);
+      };
       MOESTRO_TRY(read_channel_scales(source_, scale_name(), spec_.n, m_));
       return std::move(m_);
     }
-    const std::vector<int32_t> group_of = groups_of_columns(order_, spec_.k, g_.group_k);
-    return read_values([&](int32_t i) { return group_of[static_cast<size_t>(i)]; });
+    return read_values([group_of = groups_of_columns(order_, spec_.k, g_.group_k)](int32_t i) {
+      return group_of[static_cast<size_t>(i)];
+    });
   }
 
   Status read_index() {
@@ -157,25 +174,19 @@ class Reader {
 
   template <class Group>
   Result<LoadedMatrix> read_values(Group group) {
-    MOESTRO_ASSIGN(
-        const TensorView scale,
-        read_scale_tensor(source_, scale_name(), {spec_.n, groups_}, kGroupScaleTypes, m_));
+    MOESTRO_ASSIGN(s_->scales, read_scale_tensor(source_, scale_name(), {spec_.n, s_->groups},
+                                                 kGroupScaleTypes, m_));
     set_values(
-        m_, spec_.n, spec_.k, [&](int32_t c, int32_t i) { return code_at(c, i); },
-        [&](int32_t c, int32_t g) { return zero_at(c, g); },
-        [&](int32_t c, int32_t g) {
-          return float_at(scale.bytes.data(), scale.dtype, int64_t{c} * groups_ + g);
-        },
-        group);
+        m_, spec_.n, spec_.k, [s = s_](int32_t c, int32_t i) { return s->code_at(c, i); },
+        [s = s_](int32_t c, int32_t g) { return s->zero_at(c, g); },
+        [s = s_](int32_t c, int32_t g) { return s->scale_at(c, g); }, group);
     return std::move(m_);
   }
 
   const checkpoint::WeightSource& source_;
   const ModuleSpec& spec_;
   const Grouping& g_;
-  const int32_t groups_;
-  int64_t row_bytes_ = 0;
-  TensorView packed_, zeros_;
+  std::shared_ptr<Stored> s_;
   std::vector<int32_t> order_;  // of columns; empty: as they lie
   LoadedMatrix m_;
 };

@@ -5,6 +5,24 @@
 
 namespace moestro::quant {
 
+kernels::SourceMatrix LoadedMatrix::rows(int32_t begin, int32_t end,
+                                         std::vector<std::byte>& made) const {
+  kernels::SourceMatrix part = source;
+  part.n = end - begin;
+  const int64_t cells = int64_t{begin} * tensor::groups_of(stored, source.k);
+  if (part.scales) part.scales += begin;
+  if (part.group_scales) part.group_scales += cells * tensor::group_scale_bytes(stored);
+  if (part.zero_points) part.zero_points += cells;
+  if (!make_rows) {
+    part.data += begin * source.row_bytes;
+    return part;
+  }
+  made.resize(static_cast<size_t>(part.n * source.row_bytes));
+  make_rows(begin, end, made.data());
+  part.data = made.data();
+  return part;
+}
+
 ModuleFacts facts_of(const checkpoint::WeightSource& source, const ModuleSpec& spec) {
   return module_facts(source, spec.declared, spec.module, spec.n, spec.k);
 }

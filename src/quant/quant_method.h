@@ -4,6 +4,7 @@
 // singletons; called by quant/load.h (recognition before load, reading on loader threads). Formats:
 // reference facts "Quantized checkpoints".
 #pragma once
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -40,13 +41,23 @@ struct ModuleSpec {
   int64_t packed_bytes() const { return tensor::packed_bytes(format, n, k); }
 };
 
-// A matrix [n, k] ready for kernels::pack_*; owns whatever `source` points into.
+// Writes rows [begin, end) to out, row_bytes of the matrix's source each. Any thread, several at
+// once; what it reads lives as long as it.
+using MakeRows = std::function<void(int32_t begin, int32_t end, std::byte* out)>;
+
+// A matrix [n, k] ready for kernels::pack_*; owns whatever `source` points into. Rows that are not
+// in the checkpoint as they are packed are made when they are wanted, so that nobody holds a whole
+// matrix twice.
 struct LoadedMatrix {
   LoadedMatrix() = default;
   LoadedMatrix(LoadedMatrix&&) = default;  // a copy would point into the original
   LoadedMatrix& operator=(LoadedMatrix&&) = default;
 
-  kernels::SourceMatrix source;
+  // Rows [begin, end) with their scales. `made` holds those that had to be made.
+  kernels::SourceMatrix rows(int32_t begin, int32_t end, std::vector<std::byte>& made) const;
+
+  kernels::SourceMatrix source;  // data null: make_rows makes them
+  MakeRows make_rows;
   // How `source` is to be understood: weight type, groups, zero points. A float weight type: plain
   // values.
   tensor::PackedFormat stored;
@@ -54,8 +65,7 @@ struct LoadedMatrix {
   std::vector<checkpoint::TensorView> tensors;
   // Bytes that had to be made; `source` may point into them.
   std::vector<float> scales;  // [n]
-  std::vector<float> values;  // [n, k]
-  std::vector<std::byte> codes, group_scales;
+  std::vector<std::byte> group_scales;
   std::vector<uint8_t> zero_points;  // [n, groups]
   // [k] or empty: column i of `source` is the module's column k_order[i] (activation_order.h).
   std::vector<int32_t> k_order;

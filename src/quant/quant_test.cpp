@@ -45,7 +45,7 @@ class LoadTest : public testing::Test {
   FakeWeights weights_ = int8_matrix();
   WeightArena arena_;
   platform::Gang gang_{2, false};
-  LoadContext context_{.source = weights_, .arena = arena_, .gang = gang_, .progress = {}};
+  LoadContext context_{.source = weights_, .store = arena_, .gang = gang_, .progress = {}};
 };
 
 TEST_F(LoadTest, PacksAndReportsProgress) {

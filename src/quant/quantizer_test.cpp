@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -38,6 +39,16 @@ std::vector<float> random_weights(size_t count, float deviation = 0.05f) {
   return w;
 }
 
+// All values of a matrix that is read as float32.
+std::vector<float> float_rows(const LoadedMatrix& m) {
+  EXPECT_EQ(m.source.dtype, DType::kF32);
+  std::vector<std::byte> made;
+  const kernels::SourceMatrix rows = m.rows(0, m.source.n, made);
+  std::vector<float> values(static_cast<size_t>(rows.n) * static_cast<size_t>(rows.k));
+  std::memcpy(values.data(), rows.data, values.size() * sizeof(float));
+  return values;
+}
+
 // What the tensors of w mean, read by the scheme's method.
 struct ReadBack {
   ModuleSpec spec;
@@ -62,8 +73,7 @@ ReadBack read_back(const QuantizeScheme& scheme, const std::vector<float>& w, in
   r.spec = make_module(source, config, "m", n, k, DType::kBF16).value();
   ModuleSpec floats = r.spec;
   floats.format = tensor::PackedFormat::kF32;
-  LoadedMatrix m = read_matrix(source, floats).value();
-  r.values = std::move(m.values);
+  r.values = float_rows(read_matrix(source, floats).value());
   r.spec.declared = nullptr;  // dies here
   return r;
 }
@@ -207,8 +217,7 @@ class ConvertTest : public testing::Test {
   std::vector<float> values(const Model& m, const std::string& module, int32_t n, int32_t k) {
     ModuleSpec spec = make_module(*m.weights, m.quant, module, n, k, DType::kF32).value();
     spec.format = tensor::PackedFormat::kF32;
-    LoadedMatrix loaded = read_matrix(*m.weights, spec).value();
-    return std::move(loaded.values);
+    return float_rows(read_matrix(*m.weights, spec).value());
   }
 
   const checkpoint::testing::TempDir temporary_;

@@ -46,16 +46,16 @@ class SlimquantW4A8 final : public QuantMethod {
                               {spec.n, spec.k / 2}, {DType::kI8, DType::kU8}));
     m.tensors.push_back(weight);
     m.stored.weight = tensor::WeightType::kInt4;
-    m.codes.resize(weight.bytes.size());
-    for (size_t i = 0; i < m.codes.size(); ++i) {  // two's complement + 8, the even k low
-      const auto byte = std::to_integer<uint32_t>(weight.bytes[i]);
-      m.codes[i] = static_cast<std::byte>((provider ? byte : byte >> 4 | byte << 4) ^ 0x88);
-    }
-    m.source = {.data = m.codes.data(),
-                .dtype = DType::kU8,
-                .n = spec.n,
-                .k = spec.k,
-                .row_bytes = spec.k / 2};
+    const int64_t row_bytes = spec.k / 2;
+    m.source = {
+        .data = nullptr, .dtype = DType::kU8, .n = spec.n, .k = spec.k, .row_bytes = row_bytes};
+    m.make_rows = [=](int32_t begin, int32_t end, std::byte* out) {
+      const std::byte* from = weight.bytes.data() + begin * row_bytes;
+      for (int64_t i = 0; i < (end - begin) * row_bytes; ++i) {  // two's complement + 8, even k low
+        const auto byte = std::to_integer<uint32_t>(from[i]);
+        out[i] = static_cast<std::byte>((provider ? byte : byte >> 4 | byte << 4) ^ 0x88);
+      }
+    };
     MOESTRO_TRY(read_channel_scales(
         source, tensor_name(spec.module, provider ? Part::kQscales : Part::kScale), spec.n, m,
         provider ? 1.0f : divisor_of(spec.declared)));

@@ -37,18 +37,16 @@ Result<LoadedMatrix> read_fused(const checkpoint::WeightSource& source, const Mo
   const int64_t columns = int64_t{spec.n} * x.row_step;
   MOESTRO_ASSIGN(const checkpoint::TensorView t,
                  source.get_part(x.tensor, x.expert, {spec.k, columns}, kTypes));
-  const auto size = static_cast<size_t>(bits(t.dtype) / 8);
-  const int64_t row_bytes = spec.k * static_cast<int64_t>(size);
-  m.codes.resize(static_cast<size_t>(spec.n * row_bytes));
-  for (int64_t begin = 0; begin < spec.k; begin += 32)  // a cache line of each row at a time
-    for (int64_t c = 0; c < spec.n; ++c)
-      for (int64_t i = begin; i < std::min<int64_t>(begin + 32, spec.k); ++i)
-        std::memcpy(m.codes.data() + c * row_bytes + i * static_cast<int64_t>(size),
-                    t.bytes.data() +
-                        (i * columns + c * x.row_step + x.row_first) * static_cast<int64_t>(size),
-                    size);
-  m.source = {
-      .data = m.codes.data(), .dtype = t.dtype, .n = spec.n, .k = spec.k, .row_bytes = row_bytes};
+  const int64_t size = bits(t.dtype) / 8, k = spec.k, row_bytes = k * size;
+  m.source = {.data = nullptr, .dtype = t.dtype, .n = spec.n, .k = spec.k, .row_bytes = row_bytes};
+  m.make_rows = [=, first = x.row_first, step = x.row_step](int32_t begin, int32_t end,
+                                                            std::byte* out) {
+    for (int64_t i = 0; i < k; ++i)
+      for (int64_t c = begin; c < end; ++c)
+        std::memcpy(out + (c - begin) * row_bytes + i * size,
+                    t.bytes.data() + (i * columns + c * step + first) * size,
+                    static_cast<size_t>(size));
+  };
   if (x.row_first + 1 == x.row_step) m.tensors = {t};  // gate and up share it
   return m;
 }

@@ -41,7 +41,10 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const std::string& direct
                                                    .kv_dtype = options.kv,
                                                    .page_size = options.page_size}));
   if (options.after_plan) options.after_plan(*spec);
-  MOESTRO_ASSIGN(r->model_, spec->load(*r->source_, *r->gang_, {}));
+  MOESTRO_ASSIGN(r->model_, spec->load({.source = *r->source_,
+                                        .store = std::make_shared<quant::WeightArena>(),
+                                        .gang = *r->gang_,
+                                        .progress = {}}));
 
   const int32_t pages = kPoolTokens / options.page_size;
   const auto view = [&](int32_t width) {

@@ -71,7 +71,10 @@ Status load(const std::string& name, const Sizes& sizes, Loaded& out) {
                                                           .compute = DType::kF32,
                                                           .kv_dtype = DType::kF32,
                                                           .page_size = sizes.page_size}));
-  MOESTRO_ASSIGN(auto model, spec->load(*out.source, *out.gang, {}));
+  MOESTRO_ASSIGN(auto model, spec->load({.source = *out.source,
+                                         .store = std::make_shared<quant::WeightArena>(),
+                                         .gang = *out.gang,
+                                         .progress = {}}));
   engine::EngineOptions o;
   o.page_size = sizes.page_size;
   o.kv_dtype = DType::kF32;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/format.h"
 #include "tensor/numeric.h"
 
 namespace moestro::layers {
@@ -98,37 +99,44 @@ float value_at(const kernels::SourceMatrix& m, int64_t row, int64_t column) {
 // kv_b_proj [heads * (nope + v_dim), latent] becomes, per head, U^T [latent, nope] and V [v_dim,
 // latent].
 Status Mla::load_absorbed(quant::LoadContext& context) {
-  MOESTRO_ASSIGN(const quant::LoadedMatrix kv_b, quant::read_matrix(context.source, spec_.kv_b));
-  const tensor::PackedFormat format = spec_.absorb_key.shape.format;
+  const tensor::PackedFormat packed = spec_.absorb_key.shape.format;
   const int32_t nope = spec_.nope, v_dim = spec_.v_dim, latent = spec_.latent;
-  key_heads_.resize(static_cast<size_t>(spec_.heads));
-  value_heads_.resize(static_cast<size_t>(spec_.heads));
-  MOESTRO_TRY(context.parallel(spec_.heads, [&](int64_t head) -> Status {
-    MOESTRO_ASSIGN(
-        std::byte * key,
-        context.arena.allocate(static_cast<size_t>(tensor::packed_bytes(format, latent, nope))));
-    MOESTRO_ASSIGN(
-        std::byte * value,
-        context.arena.allocate(static_cast<size_t>(tensor::packed_bytes(format, v_dim, latent))));
-    const int64_t first_row = head * (nope + v_dim);
+  std::vector<std::byte*> key_fill, value_fill;
+  bool is_there = true;
+  for (int32_t head = 0; head < spec_.heads; ++head) {
+    const std::string name = format("{} head {}", spec_.kv_b.module, head);
+    MOESTRO_ASSIGN(const quant::PlacedMatrix key,
+                   quant::place_matrix(context, name + " keys", packed, latent, nope));
+    MOESTRO_ASSIGN(const quant::PlacedMatrix value,
+                   quant::place_matrix(context, name + " values", packed, v_dim, latent));
+    key_heads_.push_back(key.matrix);
+    value_heads_.push_back(value.matrix);
+    key_fill.push_back(key.fill);
+    value_fill.push_back(value.fill);
+    is_there = is_there && key.fill == nullptr && value.fill == nullptr;
+  }
+  if (is_there) return {};
+  MOESTRO_ASSIGN(const quant::LoadedMatrix kv_b, quant::read_matrix(context.source, spec_.kv_b));
+  MOESTRO_TRY(context.parallel(spec_.heads, [&](int64_t i) -> Status {
+    const auto head = static_cast<size_t>(i);
+    const auto first = static_cast<int32_t>(i) * (nope + v_dim);
+    std::vector<std::byte> made;
+    const kernels::SourceMatrix key_rows = kv_b.rows(first, first + nope, made);
     std::vector<float> transposed(static_cast<size_t>(latent) * static_cast<size_t>(nope));
-    for (int32_t i = 0; i < nope; ++i)
+    for (int32_t r = 0; r < nope; ++r)
       for (int32_t j = 0; j < latent; ++j)
-        transposed[static_cast<size_t>(j) * static_cast<size_t>(nope) + static_cast<size_t>(i)] =
-            value_at(kv_b.source, first_row + i, j);
-    key_heads_[static_cast<size_t>(head)] =
-        kernels::pack_matrix(format,
-                             {.data = reinterpret_cast<const std::byte*>(transposed.data()),
-                              .dtype = DType::kF32,
-                              .n = latent,
-                              .k = nope,
-                              .row_bytes = int64_t{nope} * 4,
-                              .scales = nullptr},
-                             key);
-    kernels::SourceMatrix rows = kv_b.source;
-    rows.data += (first_row + nope) * rows.row_bytes;
-    rows.n = v_dim;
-    value_heads_[static_cast<size_t>(head)] = kernels::pack_matrix(format, rows, value);
+        transposed[static_cast<size_t>(j) * static_cast<size_t>(nope) + static_cast<size_t>(r)] =
+            value_at(key_rows, r, j);
+    kernels::pack_channels(key_heads_[head],
+                           {.data = reinterpret_cast<const std::byte*>(transposed.data()),
+                            .dtype = DType::kF32,
+                            .n = latent,
+                            .k = nope,
+                            .row_bytes = int64_t{nope} * 4,
+                            .scales = nullptr},
+                           0, key_fill[head]);
+    kernels::pack_channels(value_heads_[head], kv_b.rows(first + nope, first + nope + v_dim, made),
+                           0, value_fill[head]);
     return {};
   }));
   quant::done_with(context, kv_b);
