@@ -86,6 +86,11 @@ class ActivationOrder(unittest.TestCase):
             self.assertNotIn("→", said)  # nothing is substituted
             plain, _ = logits(folder / "plain")
             self.assertLess(distance(floats, ordered), 0.03)  # bfloat16 activations
+            result = run("repack", folder / "ordered", "--packed-cache", folder / "cache", *FAST)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            packed, said = logits(folder / "ordered", "--packed-cache", folder / "cache", "--log-level", "info")
+            self.assertIn("weights from the packed cache", said)
+            self.assertEqual(packed, ordered)  # the order is kept with the weights
             in_floats, said = logits(folder / "ordered", "--hf-overrides.quantization_config.actorder_in_floats", "true")
             self.assertIn("4 times the memory", said)
             self.assertLess(distance(floats, in_floats), 0.03)
