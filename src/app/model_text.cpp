@@ -16,14 +16,14 @@ Result<std::string> read_optional(const checkpoint::ModelFiles& files, std::stri
 }
 
 // --chat-template: a file, or the template itself, which no file name looks like.
-Result<std::string> read_template_flag(const std::string& value) {
+Result<std::string> read_template_flag(const std::string& value, std::string_view flag) {
   if (value.find("{{") != std::string::npos || value.find("{%") != std::string::npos ||
       value.find('\n') != std::string::npos) {
     return value;
   }
   std::ifstream file(value);
   if (!file)
-    return invalid_argument(format("chat template: '{}' is neither a file nor a template", value));
+    return invalid_argument(format("{}: '{}' is neither a file nor a template", flag, value));
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
@@ -63,7 +63,7 @@ text::ChatTemplate::Input ModelText::template_input() const {
 }
 
 Result<ModelText> open_templates(const config::Options& options,
-                                 const checkpoint::ModelFiles& files) {
+                                 const checkpoint::ModelFiles& files, std::string_view flag) {
   MOESTRO_ASSIGN(const std::string config, read_optional(files, "tokenizer_config.json"));
   MOESTRO_ASSIGN(std::string jinja, read_optional(files, "chat_template.jinja"));
   Result<text::ChatTemplateFiles> found = text::chat_template_files(config, std::move(jinja));
@@ -75,8 +75,8 @@ Result<ModelText> open_templates(const config::Options& options,
   text.pad_token = found->pad_token;
   text.unk_token = found->unk_token;
   if (options.server.chat_template) {
-    MOESTRO_ASSIGN(text.template_source, read_template_flag(*options.server.chat_template));
-    MOESTRO_ASSIGN(text.chat_template, compile(text.template_source, "chat template given"));
+    MOESTRO_ASSIGN(text.template_source, read_template_flag(*options.server.chat_template, flag));
+    MOESTRO_ASSIGN(text.chat_template, compile(text.template_source, flag));
     return text;
   }
   text.template_source = found->source + found->tool_source;

@@ -28,8 +28,10 @@ struct ModelText {
 };
 
 // Only what renders conversations: no tokenizer, special tokens as tokenizer_config.json has them.
+// flag: what errors call the template that the command line gives.
 Result<ModelText> open_templates(const config::Options& options,
-                                 const checkpoint::ModelFiles& files);
+                                 const checkpoint::ModelFiles& files,
+                                 std::string_view flag = "--chat-template");
 // files: the model's; --tokenizer names others. No tokenizer.json: kNotFound.
 Result<ModelText> open_text(const config::Options& options, const checkpoint::ModelFiles& files);
 

@@ -71,9 +71,9 @@ Status read_token(const json::object& o, std::string_view key, std::optional<std
 
 Result<ModelText> templates(const config::Options& options) {
   if (options.server.chat_template && options.model.model.empty())
-    return open_templates(options, *checkpoint::embedded_model_files("no model", {}));
+    return open_templates(options, *checkpoint::embedded_model_files("no model", {}), "--template");
   MOESTRO_ASSIGN(const auto files, open_files(options));
-  return open_templates(options, *files);
+  return open_templates(options, *files, "--template");
 }
 
 }  // namespace
