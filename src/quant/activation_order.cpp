@@ -47,6 +47,16 @@ Result<std::vector<int32_t>> column_order(const std::string& tensor, std::span<c
   return order;
 }
 
+Result<std::vector<int32_t>> read_column_order(const checkpoint::WeightSource& source,
+                                               const std::string& tensor, int32_t k,
+                                               int32_t group_k, LoadedMatrix& m) {
+  MOESTRO_ASSIGN(const checkpoint::TensorView t, source.get(tensor, {k}, {DType::kI32}));
+  m.tensors.push_back(t);
+  std::vector<int32_t> index(static_cast<size_t>(k));
+  std::memcpy(index.data(), t.bytes.data(), t.bytes.size());
+  return column_order(tensor, index, group_k);
+}
+
 std::vector<int32_t> groups_of_columns(std::span<const int32_t> order, int32_t k, int32_t group_k) {
   std::vector<int32_t> groups(static_cast<size_t>(k));
   for (int32_t i = 0; i < k; ++i)

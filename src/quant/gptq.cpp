@@ -16,12 +16,6 @@ namespace {
 
 using checkpoint::TensorView;
 
-uint32_t word_at(const TensorView& t, int64_t i) {
-  uint32_t w;
-  std::memcpy(&w, t.bytes.data() + i * 4, sizeof w);
-  return w;
-}
-
 Result<Grouping> grouping(const ModuleFacts& facts) {
   const checkpoint::QuantArgs* w = facts.weight_args();
   Grouping g;
@@ -84,13 +78,7 @@ class Reader {
                                                  {s_->groups, spec_.n}, kGroupScaleTypes, m_));
     MOESTRO_TRY(read_index());
     if (g_.bits == 8) {
-      set_values(
-          m_, spec_.n, spec_.k, [s = s_](int32_t c, int32_t i) { return s->code_at(c, i); },
-          [s = s_](int32_t c, int32_t g) { return s->zero_at(c, g); },
-          [s = s_](int32_t c, int32_t g) { return s->scale_at(c, g); },
-          [group_of = groups_of_columns(order_, spec_.k, g_.group_k)](int32_t i) {
-            return group_of[static_cast<size_t>(i)];
-          });
+      set_values_in_order<Stored>(m_, spec_.n, spec_.k, s_, order_, g_.group_k);
       return std::move(m_);
     }
     MOESTRO_TRY(check_symmetry());
@@ -108,11 +96,7 @@ class Reader {
       if (!g_.permuted) return {};
       return data_loss(format("tensor {} is missing, but the config declares desc_act", name));
     }
-    MOESTRO_ASSIGN(const TensorView t, source_.get(name, {spec_.k}, {DType::kI32}));
-    m_.tensors.push_back(t);
-    std::vector<int32_t> index(static_cast<size_t>(spec_.k));
-    std::memcpy(index.data(), t.bytes.data(), t.bytes.size());
-    MOESTRO_ASSIGN(order_, column_order(name, index, g_.group_k));
+    MOESTRO_ASSIGN(order_, read_column_order(source_, name, spec_.k, g_.group_k, m_));
     return {};
   }
 

@@ -18,12 +18,6 @@ namespace {
 
 using checkpoint::TensorView;
 
-uint32_t word_at(const TensorView& t, int64_t i) {
-  uint32_t w;
-  std::memcpy(&w, t.bytes.data() + i * 4, sizeof w);
-  return w;
-}
-
 Result<int32_t> num_bits(const ModuleFacts& facts) {
   const checkpoint::QuantArgs* w = facts.weight_args();
   const checkpoint::TensorInfo* packed = facts.info(Part::kPacked);
@@ -113,7 +107,11 @@ class Reader {
                                             {rows, s_->groups}, {DType::kI32, DType::kU32}));
       m_.tensors.push_back(s_->zeros);
     }
-    if (g_.permuted) MOESTRO_TRY(read_index());
+    if (g_.permuted) {
+      MOESTRO_ASSIGN(
+          order_, read_column_order(source_, tensor_name(spec_.module, Part::kGroupIndex), spec_.k,
+                                    g_.group_k, m_));
+    }
     if (g_.bits == 8) return read_bytes();
     m_.source = {.data = s_->packed.bytes.data(),
                  .dtype = DType::kU8,
@@ -157,29 +155,9 @@ class Reader {
       MOESTRO_TRY(read_channel_scales(source_, scale_name(), spec_.n, m_));
       return std::move(m_);
     }
-    return read_values([group_of = groups_of_columns(order_, spec_.k, g_.group_k)](int32_t i) {
-      return group_of[static_cast<size_t>(i)];
-    });
-  }
-
-  Status read_index() {
-    const std::string name = tensor_name(spec_.module, Part::kGroupIndex);
-    MOESTRO_ASSIGN(const TensorView t, source_.get(name, {spec_.k}, {DType::kI32}));
-    m_.tensors.push_back(t);
-    std::vector<int32_t> index(static_cast<size_t>(spec_.k));
-    std::memcpy(index.data(), t.bytes.data(), t.bytes.size());
-    MOESTRO_ASSIGN(order_, column_order(name, index, g_.group_k));
-    return {};
-  }
-
-  template <class Group>
-  Result<LoadedMatrix> read_values(Group group) {
     MOESTRO_ASSIGN(s_->scales, read_scale_tensor(source_, scale_name(), {spec_.n, s_->groups},
                                                  kGroupScaleTypes, m_));
-    set_values(
-        m_, spec_.n, spec_.k, [s = s_](int32_t c, int32_t i) { return s->code_at(c, i); },
-        [s = s_](int32_t c, int32_t g) { return s->zero_at(c, g); },
-        [s = s_](int32_t c, int32_t g) { return s->scale_at(c, g); }, group);
+    set_values_in_order<Stored>(m_, spec_.n, spec_.k, s_, order_, g_.group_k);
     return std::move(m_);
   }
 

@@ -28,6 +28,12 @@ float float_at(const std::byte* p, DType type, int64_t i) {
   }
 }
 
+uint32_t word_at(const checkpoint::TensorView& t, int64_t i) {
+  uint32_t w;
+  std::memcpy(&w, t.bytes.data() + i * 4, sizeof w);
+  return w;
+}
+
 std::string tensor_name(std::string_view module, Part part) {
   return format("{}.{}", module, part_suffix(part));
 }

@@ -23,6 +23,9 @@ inline constexpr std::initializer_list<DType> kPow2Types = {DType::kU8, DType::k
 // Value i of float values of a type at p: kF32, kBF16, kF16, kF8E4M3, kF8E8M0 (kU8 counts as that).
 float float_at(const std::byte* p, DType type, int64_t i);
 
+// 32-bit word i of a tensor of packed codes.
+uint32_t word_at(const checkpoint::TensorView& t, int64_t i);
+
 // module.suffix
 std::string tensor_name(std::string_view module, Part part);
 

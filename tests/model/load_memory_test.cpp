@@ -13,6 +13,7 @@
 #include "base/format.h"
 #include "checkpoint/safetensors_writer.h"
 #include "checkpoint/test_files.h"
+#include "model/spec_fixture.h"
 #include "models/model_spec.h"
 #include "plan/plan.h"
 #include "quant/packed_cache.h"
@@ -110,20 +111,11 @@ class AnonymousPeak {
   std::thread watcher_;
 };
 
-class LoadMemory : public testing::Test {
+class LoadMemory : public SpecFixture {
  protected:
   void SetUp() override {
     write_checkpoint(directory_);
-    files_ = directory_.open();
-    config_ = checkpoint::read_model_config(*files_, {}).value();
-    quant_ = checkpoint::read_quant_config(*files_, config_.raw).value();
-    source_ = checkpoint::open_safetensors(files_).value();
-    spec_ = models::make_model_spec(
-                {.config = config_,
-                 .quant = quant_,
-                 .source = *source_,
-                 .limits = {.max_tokens = 8, .max_logits_rows = 1, .max_context = 64}})
-                .value();
+    open(directory_.open(), {.max_tokens = 8, .max_logits_rows = 1, .max_context = 64});
     const auto plan = plan::make_plan(*spec_, {.isa = platform::detect_isa(), .num_workers = 2});
     ASSERT_TRUE(plan.ok()) << plan.status().message();
     weights_ = models::list_weights(*spec_, *source_).value();
@@ -136,11 +128,6 @@ class LoadMemory : public testing::Test {
   }
 
   const checkpoint::testing::TempDir directory_;
-  std::shared_ptr<const checkpoint::ModelFiles> files_;
-  checkpoint::ModelConfig config_;
-  checkpoint::QuantConfig quant_;
-  std::unique_ptr<checkpoint::WeightSource> source_;
-  std::unique_ptr<models::ModelSpec> spec_;
   std::vector<quant::ListedWeight> weights_;
   int64_t resident_ = 0;
   platform::Gang gang_{2, false};

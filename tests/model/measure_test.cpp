@@ -7,6 +7,7 @@
 
 #include "base/format.h"
 #include "model/model_runner.h"
+#include "model/spec_fixture.h"
 #include "plan/kernel_table.h"
 
 namespace moestro::tests {
@@ -14,27 +15,13 @@ namespace {
 
 using testing::HasSubstr;
 
-class MeasureTest : public testing::Test {
+class MeasureTest : public SpecFixture {
  protected:
   void SetUp() override {
-    files_ =
-        checkpoint::open_model_directory(format("{}/tests/golden/qwen3_moe", MOESTRO_SOURCE_DIR))
-            .value();
-    config_ = checkpoint::read_model_config(*files_, {}).value();
-    quant_ = checkpoint::read_quant_config(*files_, config_.raw).value();
-    source_ = checkpoint::open_safetensors(files_).value();
-    spec_ = models::make_model_spec(
-                {.config = config_,
-                 .quant = quant_,
-                 .source = *source_,
-                 .limits = {.max_tokens = 64, .max_logits_rows = 8, .max_context = 256}})
-                .value();
+    open(checkpoint::open_model_directory(format("{}/tests/golden/qwen3_moe", MOESTRO_SOURCE_DIR))
+             .value(),
+         {.max_tokens = 64, .max_logits_rows = 8, .max_context = 256});
   }
-  std::shared_ptr<const checkpoint::ModelFiles> files_;
-  checkpoint::ModelConfig config_;
-  checkpoint::QuantConfig quant_;
-  std::unique_ptr<checkpoint::WeightSource> source_;
-  std::unique_ptr<models::ModelSpec> spec_;
   const plan::OpWalk walk_ = [this](models::OpVisitor& visitor) { spec_->visit(visitor); };
 };
 

@@ -7,35 +7,22 @@
 
 #include "base/format.h"
 #include "model/model_runner.h"
+#include "model/spec_fixture.h"
 
 namespace moestro::tests {
 namespace {
 
 using testing::HasSubstr;
 
-class PlanTest : public testing::Test {
+class PlanTest : public SpecFixture {
  protected:
   void SetUp() override {
-    files_ = checkpoint::open_model_directory(std::string(MOESTRO_SOURCE_DIR) +
-                                              "/tests/golden/glm_moe_dsa_shared_index")
-                 .value();
-    config_ = checkpoint::read_model_config(*files_, {}).value();
-    quant_ = checkpoint::read_quant_config(*files_, config_.raw).value();
-    source_ = checkpoint::open_safetensors(files_).value();
-    spec_ = models::make_model_spec(
-                {.config = config_,
-                 .quant = quant_,
-                 .source = *source_,
-                 .limits = {.max_tokens = 64, .max_logits_rows = 8, .max_context = 256}})
-                .value();
+    open(checkpoint::open_model_directory(std::string(MOESTRO_SOURCE_DIR) +
+                                          "/tests/golden/glm_moe_dsa_shared_index")
+             .value(),
+         {.max_tokens = 64, .max_logits_rows = 8, .max_context = 256});
   }
   Result<plan::Plan> make(plan::PlanInput input) { return plan::make_plan(*spec_, input); }
-
-  std::shared_ptr<const checkpoint::ModelFiles> files_;
-  checkpoint::ModelConfig config_;
-  checkpoint::QuantConfig quant_;
-  std::unique_ptr<checkpoint::WeightSource> source_;
-  std::unique_ptr<models::ModelSpec> spec_;
 };
 
 TEST_F(PlanTest, EveryPlaceHasAKernelAndEveryLoserAReason) {

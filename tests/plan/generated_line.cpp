@@ -14,18 +14,14 @@ using std::string_view;
 
 constexpr string_view kShapes[] = {"GLM-5", "DeepSeek-V3", "GLM-4.5-Air", "Qwen3-30B-A3B",
                                    "Mixtral-8x7B"};
-constexpr string_view kTiny[] = {"glm_moe_dsa", "glm_moe_dsa_shared_index",
-                                 "qwen3_moe",   "qwen2_moe",
-                                 "olmoe",       "mixtral",
-                                 "glm4_moe",    "minimax_m2",
-                                 "qwen3",       "llama",
-                                 "deepseek_v3", "gpt_oss"};
-// Families that run.
-constexpr string_view kRunnable[] = {"glm_moe_dsa", "glm_moe_dsa_shared_index",
-                                     "qwen3_moe",   "qwen2_moe",
-                                     "olmoe",       "mixtral",
-                                     "glm4_moe",    "minimax_m2",
-                                     "qwen3",       "llama"};
+constexpr string_view kTiny[] = {"glm_moe_dsa",  "glm_moe_dsa_shared_index",
+                                 "qwen3_moe",    "qwen2_moe",
+                                 "olmoe",        "mixtral",
+                                 "glm4_moe",     "minimax_m2",
+                                 "qwen3",        "llama",
+                                 "deepseek_v2",  "deepseek_v3",
+                                 "deepseek_v32", "glm4_moe_lite",
+                                 "gpt_oss"};
 
 #define MOESTRO_CT(format, weights, inputs)                                \
   R"({"quant_method":"compressed-tensors","format":")" format              \
@@ -121,7 +117,7 @@ class Generator {
   }
 
   GeneratedLine runnable() {
-    model("/tests/golden/", some(kRunnable, std::size(kRunnable)));
+    model("/tests/golden/", some(kTiny, std::size(kTiny)));
     overrides(true, kQuant[pick(3)]);
     add("--load-format", "dummy");
     add("--max-model-len", "96");

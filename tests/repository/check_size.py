@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""check_size.py ROOT: tracked files stay under 45 MiB. Exit 77 (skipped) outside a git checkout."""
+"""check_size.py ROOT: tracked files stay under 45 MiB on disk, in blocks of 4 KiB. Exit 77 (skipped) outside a git checkout."""
 import os
 import subprocess
 import sys
@@ -11,7 +11,7 @@ if listed.returncode != 0:
     print("skipped: not a git checkout")
     sys.exit(77)
 names = [n for n in listed.stdout.decode().split("\0") if n]
-sizes = sorted(((os.path.getsize(os.path.join(root, n)), n) for n in names if os.path.isfile(os.path.join(root, n))), reverse=True)
+sizes = sorted(((-(-os.path.getsize(os.path.join(root, n)) // 4096) * 4096, n) for n in names if os.path.isfile(os.path.join(root, n))), reverse=True)
 total = sum(s for s, _ in sizes)
 print(f"{len(sizes)} tracked files, {total / 2**20:.1f} MiB of {LIMIT / 2**20:.0f}")
 if total > LIMIT:
